@@ -1,0 +1,236 @@
+//! What is asked of the exchange in one request, what came, and what that proves.
+
+use std::collections::BTreeMap;
+
+use crate::bar::Grid;
+use crate::candle::Candle;
+use crate::span::{Span, Spans};
+use crate::time::Millis;
+
+/// One question about the candles of a series. All are answered by one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// The newest rows, the running bar among them.
+    Newest {
+        /// At most so many.
+        limit: u32,
+    },
+    /// The rows that open in a window; the newest of them where there are more than `limit`.
+    Window {
+        /// The window of open times.
+        span: Span,
+        /// At most so many.
+        limit: u32,
+    },
+    /// The one newest row that opens before `end`: where history goes on below an empty page, or
+    /// that it ends there.
+    Below {
+        /// The first moment that is not asked about.
+        end: Millis,
+    },
+}
+
+impl Ask {
+    /// The open times that an honest answer can have.
+    pub fn window(self) -> Span {
+        match self {
+            Ask::Newest { .. } => Span::new(0, Millis::MAX),
+            Ask::Window { span, .. } => span,
+            Ask::Below { end } => Span::new(0, end),
+        }
+    }
+
+    /// The most rows that an honest answer can have.
+    pub fn limit(self) -> u32 {
+        match self {
+            Ask::Newest { limit } | Ask::Window { limit, .. } => limit,
+            Ask::Below { .. } => 1,
+        }
+    }
+}
+
+/// An answered page: rows in ascending order of time, each bar once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// The question.
+    pub ask: Ask,
+    /// The rows, oldest first.
+    pub rows: Vec<Candle>,
+    /// Rows that are not among them; the rest of the page stands.
+    pub refused: Vec<Refused>,
+}
+
+/// A row that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its open time, where that could be read.
+    pub ts: Option<Millis>,
+    /// What was wrong with it.
+    pub why: String,
+}
+
+/// What a page proves about its series.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Ranges of closed bars of which everything is now known: each has a row, or has none on the
+    /// exchange either.
+    pub vouched: Spans,
+    /// The part of them in which the exchange has no row.
+    pub absent: Spans,
+    /// Whether nothing at all is older: the absent range is what lies before history.
+    pub before_history: bool,
+    /// The rows that are not closed yet, by open time.
+    pub unconfirmed: Vec<Millis>,
+    /// The open times of the oldest and the newest row.
+    pub extent: Option<(Millis, Millis)>,
+}
+
+impl Page {
+    /// Puts rows into order. Of two states of one bar the closed one stays, else the later in the
+    /// answer. Rows outside what was asked for are refused: they can only be a mistake of a proxy.
+    pub fn new(ask: Ask, answered: Vec<Candle>, mut refused: Vec<Refused>) -> Page {
+        let window = ask.window();
+        let mut rows: BTreeMap<Millis, Candle> = BTreeMap::new();
+        for row in answered {
+            if !window.contains(row.ts) {
+                let why = "it lies outside of what was asked for".to_owned();
+                refused.push(Refused { ts: Some(row.ts), why });
+            } else if !rows.get(&row.ts).is_some_and(|known| known.confirmed && !row.confirmed) {
+                rows.insert(row.ts, row);
+            }
+        }
+        Page { ask, rows: rows.into_values().collect(), refused }
+    }
+
+    /// What this page proves.
+    ///
+    /// A page vouches for the range from its oldest to its newest row, less the bars that are not
+    /// closed; it says nothing about the rest of the window, so a server that cuts its pages short
+    /// costs requests, not rows. A page of [`Ask::Below`] vouches up to the end asked about, since
+    /// the row it found is the next one below. A bar whose row was refused is not vouched for, and a
+    /// row without a readable time takes the whole page's word away: what could not be read must
+    /// not pass for a bar that does not exist.
+    pub fn evidence(&self, grid: Grid) -> Evidence {
+        let mut evidence = Evidence {
+            unconfirmed: self.rows.iter().filter(|r| !r.confirmed).map(|r| r.ts).collect(),
+            extent: self.rows.first().zip(self.rows.last()).map(|(a, b)| (a.ts, b.ts)),
+            ..Evidence::default()
+        };
+        if self.refused.iter().any(|row| row.ts.is_none()) {
+            return evidence;
+        }
+        let (start, end) = match (self.ask, evidence.extent) {
+            (Ask::Below { end }, Some((oldest, _))) => (oldest, end),
+            (Ask::Below { end }, None) if self.refused.is_empty() => {
+                evidence.before_history = true;
+                (0, end)
+            }
+            (_, Some((oldest, newest))) => (oldest, grid.bar_at(newest).end),
+            (_, None) => return evidence,
+        };
+        evidence.vouched.insert(Span::new(start, end));
+        evidence.absent.insert(Span::new(start, end));
+        for row in &self.rows {
+            let bar = grid.bar_at(row.ts);
+            evidence.absent.remove(bar);
+            if !row.confirmed {
+                evidence.vouched.remove(bar);
+            }
+        }
+        for ts in self.refused.iter().filter_map(|row| row.ts) {
+            evidence.vouched.remove(grid.bar_at(ts));
+            evidence.absent.remove(grid.bar_at(ts));
+        }
+        evidence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::MINUTE;
+
+    fn row(minute: i64, confirmed: bool) -> Candle {
+        let ts = minute * MINUTE;
+        let price = 1.0;
+        Candle {
+            ts,
+            open: price,
+            high: price,
+            low: price,
+            close: price,
+            volume: 1.0,
+            volume_ccy: 1.0,
+            volume_quote: 1.0,
+            confirmed,
+        }
+    }
+
+    fn minutes(spans: &Spans) -> Vec<(i64, i64)> {
+        spans.iter().map(|span| (span.start / MINUTE, span.end / MINUTE)).collect()
+    }
+
+    fn window(start: i64, end: i64) -> Ask {
+        let span = Span::new(start * MINUTE, end * MINUTE);
+        Ask::Window { span, limit: (end - start) as u32 }
+    }
+
+    fn evidence(ask: Ask, rows: &[(i64, bool)]) -> Evidence {
+        let rows = rows.iter().map(|&(minute, confirmed)| row(minute, confirmed)).collect();
+        Page::new(ask, rows, Vec::new()).evidence("1m".parse::<crate::bar::Bar>().unwrap().grid())
+    }
+
+    #[test]
+    fn a_page_vouches_from_its_oldest_to_its_newest_row() {
+        let found = evidence(window(0, 10), &[(7, true), (6, true), (3, true)]);
+        assert_eq!(minutes(&found.vouched), [(3, 8)]);
+        assert_eq!(minutes(&found.absent), [(4, 6)]);
+        assert!(evidence(window(0, 10), &[]).vouched.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_closed_is_not_vouched_for() {
+        let found = evidence(Ask::Newest { limit: 300 }, &[(9, false), (6, false), (5, true)]);
+        assert_eq!(minutes(&found.vouched), [(5, 6), (7, 9)]);
+        assert_eq!(minutes(&found.absent), [(7, 9)]);
+        assert_eq!(found.unconfirmed, [6 * MINUTE, 9 * MINUTE]);
+    }
+
+    #[test]
+    fn the_row_below_proves_the_range_above_it_empty() {
+        let below = Ask::Below { end: 10 * MINUTE };
+        let found = evidence(below, &[(4, true)]);
+        assert_eq!(
+            (minutes(&found.vouched), minutes(&found.absent)),
+            (vec![(4, 10)], vec![(5, 10)])
+        );
+        let found = evidence(below, &[]);
+        assert_eq!((minutes(&found.absent), found.before_history), (vec![(0, 10)], true));
+    }
+
+    #[test]
+    fn rows_that_were_not_asked_for_or_not_understood_prove_nothing() {
+        let grid = "1m".parse::<crate::bar::Bar>().unwrap().grid();
+        let page = Page::new(window(0, 10), vec![row(3, true), row(12, true)], Vec::new());
+        assert_eq!((page.rows.len(), page.refused.len()), (1, 1));
+        let unread = |ts| Refused { ts, why: "NaN".into() };
+        let rows = || vec![row(3, true), row(6, true)];
+        let page = Page::new(window(0, 10), rows(), vec![unread(Some(5 * MINUTE))]);
+        let found = page.evidence(grid);
+        assert_eq!(
+            (minutes(&found.vouched), minutes(&found.absent)),
+            (vec![(3, 5), (6, 7)], vec![(4, 5)])
+        );
+        let page = Page::new(window(0, 10), rows(), vec![unread(None)]);
+        assert!(page.evidence(grid).vouched.is_empty());
+        let page = Page::new(Ask::Below { end: 9 }, Vec::new(), vec![unread(Some(5))]);
+        assert!(!page.evidence(grid).before_history);
+    }
+
+    #[test]
+    fn of_two_states_of_a_bar_the_closed_one_stays() {
+        let rows = vec![row(3, true), row(3, false), row(4, false), row(4, true)];
+        let page = Page::new(window(0, 10), rows, Vec::new());
+        assert_eq!(page.rows, [row(3, true), row(4, true)]);
+    }
+}

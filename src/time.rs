@@ -1,0 +1,214 @@
+//! Time as the store knows it: Unix milliseconds, and the two clocks that give them.
+//!
+//! **Invariant:** this is the only file that reads a clock of the machine. Everything that decides
+//! is handed a [`Now`], so that it can be tried with any time at all.
+
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+
+/// Milliseconds: a point in time counted from the Unix epoch (UTC), or a length of time.
+/// Lengths carry `_ms` in their name, or are one of the constants below.
+pub type Millis = i64;
+
+/// One second.
+pub const SECOND: Millis = 1_000;
+/// One minute.
+pub const MINUTE: Millis = 60 * SECOND;
+/// One hour.
+pub const HOUR: Millis = 60 * MINUTE;
+/// One day of 24 hours.
+pub const DAY: Millis = 24 * HOUR;
+
+/// The last representable moment, the end of the year 9999: nothing later is taken from outside,
+/// so that arithmetic on times never overflows.
+pub const TIME_MAX: Millis = 253_402_300_799_999;
+
+/// The two times that decisions need, read at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// The machine's time: monotonic while the process lives. Budgets and back-offs count in it.
+    pub local: Millis,
+    /// The exchange's time. Bars end by it.
+    pub exchange: Millis,
+}
+
+/// The clocks of a process: local time that never steps, and the exchange's time, which is local
+/// time plus an offset learnt from the exchange.
+///
+/// ```
+/// use okx_local_store::time::Clock;
+///
+/// let clock = Clock::start(0);
+/// let before = clock.now();
+/// clock.learn(before.local + 5_000);
+/// assert!(clock.now().exchange >= before.exchange + 5_000);
+/// ```
+#[derive(Debug)]
+pub struct Clock {
+    started: Instant,
+    started_at: Millis,
+    offset: AtomicI64,
+    latest: AtomicI64,
+}
+
+impl Clock {
+    /// Starts the clocks with the offset that the last contact with the exchange has left.
+    pub fn start(offset_ms: Millis) -> Clock {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock {
+            started: Instant::now(),
+            started_at: (wall.as_millis() as i64).min(TIME_MAX),
+            offset: AtomicI64::new(offset_ms),
+            latest: AtomicI64::new(i64::MIN),
+        }
+    }
+
+    /// Both times, now. The exchange's time waits rather than stepping back.
+    pub fn now(&self) -> Now {
+        let local = self.started_at + self.started.elapsed().as_millis() as i64;
+        let exchange = local + self.offset.load(Ordering::Relaxed);
+        let latest = self.latest.fetch_max(exchange, Ordering::Relaxed);
+        Now { local, exchange: exchange.max(latest) }
+    }
+
+    /// Takes `exchange` for the exchange's time of this moment.
+    pub fn learn(&self, exchange: Millis) {
+        let local = self.started_at + self.started.elapsed().as_millis() as i64;
+        self.offset.store(exchange - local, Ordering::Relaxed);
+    }
+
+    /// What to add to local time for the exchange's.
+    pub fn offset_ms(&self) -> Millis {
+        self.offset.load(Ordering::Relaxed)
+    }
+}
+
+/// Text that is no time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeError(String);
+
+impl fmt::Display for TimeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} is no time: give a date (2024-05-01), RFC 3339 (2024-05-01T12:00:00Z) or Unix ms",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for TimeError {}
+
+/// Reads a time as people and scripts write it: a date (its midnight, UTC), RFC 3339, or Unix
+/// milliseconds.
+///
+/// ```
+/// use okx_local_store::time::parse_time;
+///
+/// assert_eq!(parse_time("2024-05-01"), parse_time("2024-05-01T02:00:00+02:00"));
+/// assert_eq!(parse_time("1714521600000"), Ok(1_714_521_600_000));
+/// assert!(parse_time("yesterday").is_err());
+/// ```
+pub fn parse_time(text: &str) -> Result<Millis, TimeError> {
+    let bad = || TimeError(text.to_owned());
+    let millis = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        text.parse().map_err(|_| bad())?
+    } else if let Ok(date) = time::Date::parse(text, format_description!("[year]-[month]-[day]")) {
+        date.midnight().assume_utc().unix_timestamp() * SECOND
+    } else {
+        let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| bad())?;
+        (moment.unix_timestamp_nanos() / 1_000_000) as i64
+    };
+    if (0..=TIME_MAX).contains(&millis) { Ok(millis) } else { Err(bad()) }
+}
+
+/// Writes a time as `2024-05-01T00:00:00Z`, with milliseconds only where there are any.
+///
+/// ```
+/// assert_eq!(okx_local_store::time::format_time(1_714_521_600_000), "2024-05-01T00:00:00Z");
+/// ```
+pub fn format_time(at: Millis) -> String {
+    let Ok(moment) = OffsetDateTime::from_unix_timestamp(at.div_euclid(SECOND)) else {
+        return format!("{at} ms");
+    };
+    let (date, clock) = (moment.date(), moment.time());
+    let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
+    let (hour, minute, second) = (clock.hour(), clock.minute(), clock.second());
+    let whole = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+    match at.rem_euclid(SECOND) {
+        0 => format!("{whole}Z"),
+        ms => format!("{whole}.{ms:03}Z"),
+    }
+}
+
+/// Writes a length of time for people, in its largest unit and the next: `3d 4h`, `12m 5s`, `850ms`.
+pub fn format_length(length_ms: Millis) -> String {
+    const UNITS: [(Millis, &str); 4] = [(DAY, "d"), (HOUR, "h"), (MINUTE, "m"), (SECOND, "s")];
+    if length_ms < 0 {
+        return format!("-{}", format_length(-length_ms));
+    }
+    let Some(at) = UNITS.iter().position(|&(unit, _)| length_ms >= unit) else {
+        return format!("{length_ms}ms");
+    };
+    let (unit, name) = UNITS[at];
+    let rest = length_ms % unit;
+    match UNITS.get(at + 1) {
+        Some(&(next, next_name)) if rest >= next => {
+            format!("{}{name} {}{next_name}", length_ms / unit, rest / next)
+        }
+        _ => format!("{}{name}", length_ms / unit),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_three_forms_and_nothing_else() {
+        let day = 1_714_521_600_000;
+        for text in ["2024-05-01", "2024-05-01T00:00:00Z", "2024-05-01T08:00:00+08:00"] {
+            assert_eq!(parse_time(text), Ok(day), "{text}");
+        }
+        assert_eq!(parse_time("0"), Ok(0));
+        for text in ["", "-5", "2024-13-01", "2024-02-30", "1e9", "1969-12-31", "99999999999999999"]
+        {
+            assert!(parse_time(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        for at in [0, 1, 999, 1_714_521_600_000, 1_714_521_600_001, TIME_MAX] {
+            assert_eq!(parse_time(&format_time(at)), Ok(at));
+        }
+    }
+
+    #[test]
+    fn lengths_have_two_units_at_most() {
+        for (length, text) in [
+            (850, "850ms"),
+            (59 * SECOND, "59s"),
+            (12 * MINUTE + 5 * SECOND, "12m 5s"),
+            (3 * DAY + 4 * HOUR + 5 * MINUTE, "3d 4h"),
+            (2 * DAY, "2d"),
+            (-5 * MINUTE, "-5m"),
+        ] {
+            assert_eq!(format_length(length), text);
+        }
+    }
+
+    #[test]
+    fn the_exchange_clock_never_steps_back() {
+        let clock = Clock::start(10_000);
+        let before = clock.now();
+        clock.learn(before.local - 60_000);
+        assert!(clock.now().exchange >= before.exchange);
+        assert_eq!(clock.now().exchange, before.exchange, "it waits until the truth catches up");
+    }
+}
