@@ -5,4 +5,5 @@ pub mod coverage;
 pub mod instrument;
 pub mod page;
 pub mod span;
+pub mod store;
 pub mod time;

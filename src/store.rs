@@ -1,0 +1,149 @@
+//! The store on disk: one SQLite file per instrument, and what can go wrong with it.
+//!
+//! **Invariant:** only the writer thread opens a file for writing ([`file`]); everybody else
+//! reads ([`read`]).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+use crate::instrument::Instrument;
+
+pub mod file;
+pub mod files;
+pub mod read;
+pub mod schema;
+
+/// Where the file of an instrument lies.
+pub fn file_path(data_dir: &Path, instrument: &Instrument) -> PathBuf {
+    data_dir.join(format!("{instrument}.db"))
+}
+
+/// Whose candles a file holds. Books differ between regions, and demo prices from live ones, so
+/// a file belongs to one of each.
+///
+/// ```
+/// use okx_local_store::store::Identity;
+///
+/// let live = Identity { venue: "okx", region: "global".into(), demo: false };
+/// assert_eq!(live.to_string(), "okx global live");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The exchange.
+    pub venue: &'static str,
+    /// Which of its sites.
+    pub region: String,
+    /// Whether it is demo trading.
+    pub demo: bool,
+}
+
+impl Identity {
+    /// The word for `demo` in the table `meta`.
+    pub fn environment(&self) -> &'static str {
+        if self.demo { "demo" } else { "live" }
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.venue, self.region, self.environment())
+    }
+}
+
+/// What a failure of the store concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// This instrument's file alone; the others are sound.
+    ThisFile,
+    /// Every file in the folder: a full or failing disk.
+    WholeDisk,
+}
+
+/// A failure of the store, with the file it happened to.
+#[derive(Debug)]
+pub enum StoreError {
+    /// There is no such file: the instrument was never synced.
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file was written by a later version of the program.
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema's version.
+        found: i64,
+    },
+    /// The file belongs to another venue, region or environment.
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Whose it should be.
+        wanted: String,
+    },
+    /// SQLite says no.
+    Sql {
+        /// The file.
+        path: PathBuf,
+        /// What was being done, as in "cannot …".
+        doing: &'static str,
+        /// SQLite's answer.
+        source: rusqlite::Error,
+    },
+}
+
+impl StoreError {
+    /// Whether the other instruments can go on.
+    pub fn scope(&self) -> Scope {
+        let StoreError::Sql { source, .. } = self else { return Scope::ThisFile };
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => Scope::WholeDisk,
+            _ => Scope::ThisFile,
+        }
+    }
+
+    /// Wraps SQLite's errors with the file and the deed.
+    pub(crate) fn sql<'a>(
+        path: &'a Path,
+        doing: &'static str,
+    ) -> impl Fn(rusqlite::Error) -> StoreError + use<'a> {
+        move |source| StoreError::Sql { path: path.to_owned(), doing, source }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Missing { path } => {
+                write!(f, "{}: no such file: sync the instrument first", path.display())
+            }
+            StoreError::Newer { path, found } => write!(
+                f,
+                "{}: schema {found} is newer than this program knows ({}): update okx-store",
+                path.display(),
+                schema::VERSION
+            ),
+            StoreError::Foreign { path, found, wanted } => write!(
+                f,
+                "{}: holds candles of {found}, not of {wanted}: use another data_dir for these",
+                path.display()
+            ),
+            StoreError::Sql { path, doing, source } => {
+                write!(f, "{}: cannot {doing}: {source}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StoreError::Sql { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
