@@ -2,8 +2,12 @@
 pub mod bar;
 pub mod candle;
 pub mod coverage;
+pub mod http;
 pub mod instrument;
+pub mod okx;
 pub mod page;
+pub mod roots;
 pub mod span;
 pub mod store;
 pub mod time;
+pub mod wire;
