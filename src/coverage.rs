@@ -62,6 +62,17 @@ impl Empty {
         self.attempts >= KNOWN_AFTER
     }
 
+    /// Grows by its neighbour if both are known equally well: they are looked at together.
+    fn join(&mut self, next: &Empty) -> bool {
+        let alike = (self.reason, self.attempts) == (next.reason, next.attempts);
+        let joins = alike && self.span.end == next.span.start;
+        if joins {
+            self.span.end = next.span.end;
+            self.next_ask = self.next_ask.max(next.next_ask);
+        }
+        joins
+    }
+
     fn seen(span: Span, reason: Reason, attempts: u32, at: Millis) -> Empty {
         let again = SUSPECT_AGAIN.get(attempts as usize - 1).copied().unwrap_or(KNOWN_AGAIN);
         Empty { span, reason, attempts, next_ask: at + again }
@@ -158,6 +169,7 @@ impl Coverage {
         }
         ledger.extend(unseen.iter().map(|span| Empty::seen(span, reason, 1, at)));
         ledger.sort();
+        ledger.dedup_by(|next, known| known.join(next));
         self.empties = ledger;
     }
 

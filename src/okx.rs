@@ -13,6 +13,7 @@ mod sign;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::bar::Bar;
 use crate::time::{Millis, SECOND};
 use crate::wire::{Endpoint, Rate};
 
@@ -45,6 +46,11 @@ pub const fn rate(endpoint: Endpoint) -> Rate {
         Endpoint::Instruments => 20,
     };
     Rate { requests, window_ms: WINDOW_MS }
+}
+
+/// Whether `/candles` knows a bar. It refuses seconds (51000); only history has them.
+pub fn candles_have(bar: Bar) -> bool {
+    bar.name() != "1s"
 }
 
 /// Where the account, or its owner, is at home. Regions can have different books for one

@@ -14,6 +14,8 @@ pub enum Ask {
     Newest {
         /// At most so many.
         limit: u32,
+        /// Every bar that opens before this has ended, so the exchange has its row, or has none.
+        until: Millis,
     },
     /// The rows that open in a window; the newest of them where there are more than `limit`.
     Window {
@@ -43,7 +45,7 @@ impl Ask {
     /// The most rows that an honest answer can have.
     pub fn limit(self) -> u32 {
         match self {
-            Ask::Newest { limit } | Ask::Window { limit, .. } => limit,
+            Ask::Newest { limit, .. } | Ask::Window { limit, .. } => limit,
             Ask::Below { .. } => 1,
         }
     }
@@ -85,6 +87,25 @@ pub struct Evidence {
     pub extent: Option<(Millis, Millis)>,
 }
 
+/// What the commit of one page changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// What the page proved; the spans and the ledger on disk say the same.
+    pub evidence: Evidence,
+    /// Bars that had no row before.
+    pub inserted: u32,
+    /// Closed bars that had other values before.
+    pub revised: u32,
+    /// When the page was heard.
+    pub at: Millis,
+    /// The grid that the page's rows lie on.
+    pub grid: Grid,
+    /// A row that lies off that grid. It is stored all the same: the exchange is right.
+    pub off_grid: Option<Millis>,
+    /// The first row that was refused, and how many were.
+    pub refused: Option<(String, usize)>,
+}
+
 impl Page {
     /// Puts rows into order. Of two states of one bar the closed one stays, else the later in the
     /// answer. Rows outside what was asked for are refused: they can only be a mistake of a proxy.
@@ -106,8 +127,9 @@ impl Page {
     ///
     /// A page vouches for the range from its oldest to its newest row, less the bars that are not
     /// closed; it says nothing about the rest of the window, so a server that cuts its pages short
-    /// costs requests, not rows. A page of [`Ask::Below`] vouches up to the end asked about, since
-    /// the row it found is the next one below. A bar whose row was refused is not vouched for, and a
+    /// costs requests, not rows. The newest page vouches up to the bars that have ended, and a page
+    /// of [`Ask::Below`] up to the end asked about: nothing lies above the first row of the one,
+    /// and the row found by the other is the next one below. A bar whose row was refused is not vouched for, and a
     /// row without a readable time takes the whole page's word away: what could not be read must
     /// not pass for a bar that does not exist.
     pub fn evidence(&self, grid: Grid) -> Evidence {
@@ -124,6 +146,9 @@ impl Page {
             (Ask::Below { end }, None) if self.refused.is_empty() => {
                 evidence.before_history = true;
                 (0, end)
+            }
+            (Ask::Newest { until, .. }, Some((oldest, newest))) => {
+                (oldest, until.max(grid.bar_at(newest).end))
             }
             (_, Some((oldest, newest))) => (oldest, grid.bar_at(newest).end),
             (_, None) => return evidence,
@@ -175,6 +200,10 @@ mod tests {
         Ask::Window { span, limit: (end - start) as u32 }
     }
 
+    fn newest(until: i64) -> Ask {
+        Ask::Newest { limit: 300, until: until * MINUTE }
+    }
+
     fn evidence(ask: Ask, rows: &[(i64, bool)]) -> Evidence {
         let rows = rows.iter().map(|&(minute, confirmed)| row(minute, confirmed)).collect();
         Page::new(ask, rows, Vec::new()).evidence("1m".parse::<crate::bar::Bar>().unwrap().grid())
@@ -190,10 +219,20 @@ mod tests {
 
     #[test]
     fn what_is_not_closed_is_not_vouched_for() {
-        let found = evidence(Ask::Newest { limit: 300 }, &[(9, false), (6, false), (5, true)]);
+        let found = evidence(newest(9), &[(9, false), (6, false), (5, true)]);
         assert_eq!(minutes(&found.vouched), [(5, 6), (7, 9)]);
         assert_eq!(minutes(&found.absent), [(7, 9)]);
         assert_eq!(found.unconfirmed, [6 * MINUTE, 9 * MINUTE]);
+    }
+
+    #[test]
+    fn the_newest_page_vouches_up_to_the_bars_that_have_ended() {
+        let found = evidence(newest(20), &[(5, true), (4, true)]);
+        assert_eq!(
+            (minutes(&found.vouched), minutes(&found.absent)),
+            (vec![(4, 20)], vec![(6, 20)])
+        );
+        assert!(evidence(newest(20), &[]).vouched.is_empty());
     }
 
     #[test]

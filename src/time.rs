@@ -4,7 +4,7 @@
 //! is handed a [`Now`], so that it can be tried with any time at all.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
@@ -54,6 +54,7 @@ pub struct Clock {
     started_at: Millis,
     offset: AtomicI64,
     latest: AtomicI64,
+    learnt: AtomicBool,
 }
 
 impl Clock {
@@ -65,6 +66,7 @@ impl Clock {
             started_at: (wall.as_millis() as i64).min(TIME_MAX),
             offset: AtomicI64::new(offset_ms),
             latest: AtomicI64::new(i64::MIN),
+            learnt: AtomicBool::new(false),
         }
     }
 
@@ -76,10 +78,14 @@ impl Clock {
         Now { local, exchange: exchange.max(latest) }
     }
 
-    /// Takes `exchange` for the exchange's time of this moment.
+    /// Takes `exchange` for the exchange's time of this moment. The first time it may step back:
+    /// what went before was only the guess of an earlier process.
     pub fn learn(&self, exchange: Millis) {
         let local = self.started_at + self.started.elapsed().as_millis() as i64;
         self.offset.store(exchange - local, Ordering::Relaxed);
+        if !self.learnt.swap(true, Ordering::Relaxed) {
+            self.latest.store(i64::MIN, Ordering::Relaxed);
+        }
     }
 
     /// What to add to local time for the exchange's.
@@ -206,7 +212,10 @@ mod tests {
     #[test]
     fn the_exchange_clock_never_steps_back() {
         let clock = Clock::start(10_000);
+        let guess = clock.now();
+        clock.learn(guess.local);
         let before = clock.now();
+        assert!(before.exchange < guess.exchange, "a first guess gives way to the truth");
         clock.learn(before.local - 60_000);
         assert!(clock.now().exchange >= before.exchange);
         assert_eq!(clock.now().exchange, before.exchange, "it waits until the truth catches up");

@@ -82,7 +82,7 @@ pub fn page_path(series: &Series, endpoint: Endpoint, ask: Ask) -> String {
 /// let body = br#"{"code":"0","msg":"","data":[["60000","2","3","1","2.5","9","9","9","1"]]}"#;
 /// let answer =
 ///     Answer { host: "h".into(), status: 200, retry_after_ms: None, body: body.to_vec() };
-/// let page = decode_page(Ask::Newest { limit: 300 }, &answer).unwrap();
+/// let page = decode_page(Ask::Newest { limit: 300, until: 0 }, &answer).unwrap();
 /// assert_eq!((page.rows[0].ts, page.rows[0].close, page.rows[0].confirmed), (60_000, 2.5, true));
 /// ```
 pub fn decode_page(ask: Ask, answer: &Answer) -> Result<Page, Trouble> {
@@ -181,7 +181,7 @@ mod tests {
     use crate::time::TIME_MAX;
     use crate::wire::Policy;
 
-    const NEWEST: Ask = Ask::Newest { limit: PAGE_ROWS_MAX };
+    const NEWEST: Ask = Ask::Newest { limit: PAGE_ROWS_MAX, until: 0 };
 
     fn answer(status: u16, body: impl AsRef<[u8]>) -> Answer {
         let body = body.as_ref().to_vec();

@@ -9,11 +9,11 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use crate::bar::{Bar, Grid};
 use crate::candle::{Candle, Source, State, Verdict};
 use crate::coverage::{Coverage, Empty};
-use crate::page::{Evidence, Page};
+use crate::page::{Page, Stored};
 use crate::span::Span;
 use crate::store::schema::{self, REVISIONS_MAX, bar_key, key};
 use crate::store::{Identity, StoreError, read};
-use crate::time::Millis;
+use crate::time::{Millis, format_time};
 
 /// A page to store, with what is needed to judge it.
 #[derive(Clone, Debug)]
@@ -25,19 +25,6 @@ pub struct Entry {
     /// The page itself.
     pub page: Page,
     /// When it was heard, exchange clock, Unix ms.
-    pub at: Millis,
-}
-
-/// What the commit of one page changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stored {
-    /// What the page proved; the spans and the ledger on disk say the same.
-    pub evidence: Evidence,
-    /// Bars that had no row before.
-    pub inserted: u32,
-    /// Closed bars that had other values before.
-    pub revised: u32,
-    /// When the page was heard.
     pub at: Millis,
 }
 
@@ -120,6 +107,25 @@ impl File {
     }
 }
 
+/// What there is to say of a page before it is written.
+fn judge(entry: &Entry) -> Stored {
+    let times: Vec<Millis> = entry.page.rows.iter().map(|row| row.ts).collect();
+    let grid = read::fit(entry.grid, &times);
+    let refused = entry.page.refused.first().map(|row| {
+        let ts = row.ts.map(|ts| format!("{}: ", format_time(ts))).unwrap_or_default();
+        (format!("{ts}{}", row.why), entry.page.refused.len())
+    });
+    Stored {
+        evidence: entry.page.evidence(grid),
+        inserted: 0,
+        revised: 0,
+        at: entry.at,
+        grid,
+        off_grid: times.into_iter().find(|&ts| !grid.opens_at(ts)),
+        refused,
+    }
+}
+
 /// Writes one page inside a transaction.
 fn store_page(
     txn: &Transaction<'_>,
@@ -127,8 +133,7 @@ fn store_page(
     entry: &Entry,
     coverage: &mut Coverage,
 ) -> Result<Stored, StoreError> {
-    let mut stored =
-        Stored { evidence: entry.page.evidence(entry.grid), at: entry.at, ..Stored::default() };
+    let mut stored = judge(entry);
     let odd_rows =
         store_rows(txn, entry, &mut stored).map_err(StoreError::sql(path, "write candles"))?;
     let before = coverage.clone();
@@ -324,7 +329,7 @@ mod tests {
 
     fn entry(rows: Vec<Candle>, at: Millis) -> Entry {
         let bar: Bar = "1m".parse().unwrap();
-        let page = Page::new(Ask::Newest { limit: 300 }, rows, Vec::new());
+        let page = Page::new(Ask::Newest { limit: 300, until: 0 }, rows, Vec::new());
         Entry { bar, grid: bar.grid(), page, at }
     }
 

@@ -33,6 +33,11 @@ impl Files {
         Files { data_dir, identity, open_max, open: BTreeMap::new(), uses: 0 }
     }
 
+    /// Whether an instrument has a file.
+    pub fn exists(&self, instrument: &Instrument) -> bool {
+        file_path(&self.data_dir, instrument).is_file()
+    }
+
     /// The file of an instrument, opened if it is not.
     pub fn get(&mut self, instrument: &Instrument) -> Result<&mut File, StoreError> {
         self.uses += 1;

@@ -1,0 +1,615 @@
+//! Who asks what, when: the one mind over all plans, the budget and the back-offs.
+//!
+//! It is handed the time and what happened, and says what to do next; the supervisor's shell does
+//! it. Each ticket ends in exactly one of stored, failed, broken or clock.
+
+use std::collections::BTreeMap;
+
+use crate::backoff::{Backoff, Random};
+use crate::bar::Grid;
+use crate::coverage::Tally;
+use crate::instrument::Series;
+use crate::limit::Budget;
+use crate::page::{Ask, Stored};
+use crate::plan::{CLASSES, Class, Plan, Progress, Question};
+use crate::time::{HOUR, MINUTE, Millis, Now};
+use crate::wire::{Endpoint, Policy};
+
+/// A one-shot command gives up when an endpoint failed so often in a row, which takes about half a
+/// minute with the pauses between.
+const GIVE_UP_FAILURES: u32 = 6;
+/// A series is given up when it alone failed so often in a row.
+const SERIES_FAILURES: u32 = 8;
+/// A series that failed so often no longer keeps the others waiting for its newest page.
+const PATIENCE_FAILURES: u32 = 2;
+/// The exchange's clock is read so often.
+const CLOCK_AGAIN_MS: Millis = HOUR;
+/// After a run longer than this the newest pages are read once more, so that it ends fresh.
+const REFRESH_AFTER_MS: Millis = MINUTE;
+
+/// What is to be fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// The exchange's clock.
+    Time,
+    /// A page of a series.
+    Page {
+        /// Of what.
+        series: Series,
+        /// Where its bars open.
+        grid: Grid,
+        /// Which table of the exchange to ask.
+        endpoint: Endpoint,
+        /// What to ask it.
+        ask: Ask,
+    },
+}
+
+impl Job {
+    /// The endpoint whose budget it costs.
+    pub fn endpoint(&self) -> Endpoint {
+        match self {
+            Job::Time => Endpoint::Time,
+            Job::Page { endpoint, .. } => *endpoint,
+        }
+    }
+}
+
+/// One request that is to go out now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// Its number, under which its end is to be told.
+    pub ticket: u64,
+    /// The request.
+    pub job: Job,
+}
+
+/// How a ticket ended, or that the user has had enough.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// The exchange's clock was read.
+    Clock {
+        /// The ticket.
+        ticket: u64,
+    },
+    /// The page is on disk.
+    Stored {
+        /// The ticket.
+        ticket: u64,
+        /// What is there now.
+        stored: &'a Stored,
+    },
+    /// The request failed.
+    Failed {
+        /// The ticket.
+        ticket: u64,
+        /// What to do about it.
+        policy: Policy,
+        /// What happened, in words.
+        error: String,
+    },
+    /// The answer could not be stored in its file.
+    Broken {
+        /// The ticket.
+        ticket: u64,
+        /// What happened, in words.
+        error: String,
+        /// Whether no other file can be written either.
+        everything: bool,
+    },
+    /// No new work.
+    Stop,
+}
+
+/// One series and how it fares.
+#[derive(Debug)]
+pub struct Line {
+    /// Which.
+    pub series: Series,
+    /// Rows that were new, so far.
+    pub inserted: u64,
+    /// Closed bars that the exchange has revised, so far.
+    pub revised: u64,
+    /// Why it was given up.
+    pub error: Option<String>,
+    plan: Plan,
+    failures: u32,
+}
+
+impl Line {
+    /// A series at its start.
+    pub fn new(series: Series, plan: Plan) -> Line {
+        Line { series, inserted: 0, revised: 0, error: None, plan, failures: 0 }
+    }
+
+    /// Counts its wanted bars by what is known of them.
+    pub fn tally(&self, now: Now) -> Tally {
+        self.plan.tally(now)
+    }
+
+    /// Bars that have ended and wait for their confirm.
+    pub fn unconfirmed(&self) -> usize {
+        self.plan.unconfirmed()
+    }
+
+    /// Whether nothing is left to do for it.
+    pub fn is_done(&self, now: Now) -> bool {
+        self.error.is_some() || self.plan.is_done(now)
+    }
+
+    fn awaits_newest(&self) -> bool {
+        self.error.is_none() && !self.plan.is_fresh() && self.failures <= PATIENCE_FAILURES
+    }
+}
+
+/// What is under way.
+#[derive(Debug)]
+struct Flight {
+    endpoint: Endpoint,
+    /// The number of the series; none for the clock.
+    line: Option<usize>,
+}
+
+/// The mind.
+#[derive(Debug)]
+pub struct Control {
+    workers: usize,
+    budget: Budget,
+    backoffs: BTreeMap<Endpoint, Backoff>,
+    random: Random,
+    lines: Vec<Line>,
+    /// Which series is next in each class, so that all get their turn.
+    turns: [usize; CLASSES.len()],
+    flights: BTreeMap<u64, Flight>,
+    tickets: u64,
+    pages: u64,
+    started: Millis,
+    /// When the exchange's clock is to be read; it comes before everything else the first time.
+    clock_due: Millis,
+    clock_known: bool,
+    refreshed: bool,
+    stopped: bool,
+    gave_up: Option<String>,
+    /// When a bound that kept a question back falls.
+    held_until: Option<Millis>,
+}
+
+impl Control {
+    /// A mind for these series; at most `workers` requests are under way together.
+    pub fn new(
+        lines: Vec<Line>,
+        workers: usize,
+        budget: Budget,
+        random: Random,
+        now: Now,
+    ) -> Control {
+        Control {
+            workers,
+            budget,
+            backoffs: BTreeMap::new(),
+            random,
+            lines,
+            turns: [0; CLASSES.len()],
+            flights: BTreeMap::new(),
+            tickets: 0,
+            pages: 0,
+            started: now.local,
+            clock_due: now.local,
+            clock_known: false,
+            refreshed: false,
+            stopped: false,
+            gave_up: None,
+            held_until: None,
+        }
+    }
+
+    /// The series.
+    pub fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    /// Pages that were answered and stored, so far.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Why everything was given up.
+    pub fn gave_up(&self) -> Option<&str> {
+        self.gave_up.as_deref()
+    }
+
+    /// Whether the user stopped it.
+    pub fn was_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Pages of history that can be asked for in a minute.
+    pub fn pages_per_minute(&self) -> f64 {
+        self.budget.per_minute(Endpoint::History)
+    }
+
+    /// Takes in what happened.
+    pub fn on(&mut self, now: Now, input: Input<'_>) {
+        match input {
+            Input::Stop => self.stopped = true,
+            Input::Clock { ticket } => {
+                if self.land(ticket, now).is_some() {
+                    self.succeeded(Endpoint::Time);
+                    self.clock_known = true;
+                    self.clock_due = now.local + CLOCK_AGAIN_MS;
+                }
+            }
+            Input::Stored { ticket, stored } => self.on_stored(ticket, stored, now),
+            Input::Failed { ticket, policy, error } => self.on_failed(ticket, policy, error, now),
+            Input::Broken { ticket, error, everything } => {
+                let Some(flight) = self.land(ticket, now) else { return };
+                if everything {
+                    self.gave_up = Some(error.clone());
+                }
+                let Some(line) = flight.line else { return };
+                let instrument = self.lines[line].series.instrument.clone();
+                for line in self.lines.iter_mut().filter(|l| l.series.instrument == instrument) {
+                    line.error.get_or_insert_with(|| error.clone());
+                }
+            }
+        }
+    }
+
+    /// The next request that is to go out now, if there is one.
+    pub fn next(&mut self, now: Now) -> Option<Action> {
+        self.held_until = None;
+        let busy = self.flights.len() >= self.workers;
+        if self.stopped || self.gave_up.is_some() || busy {
+            return None;
+        }
+        let clock_due = self.clock_due <= now.local && !self.clock_under_way();
+        if clock_due && self.may_ask(Endpoint::Time, now) {
+            let ticket = self.take_off(Endpoint::Time, None, now);
+            return Some(Action { ticket, job: Job::Time });
+        }
+        if !self.clock_known {
+            return None;
+        }
+        // History waits until the newest page of every series is on disk.
+        let newest_first = self.lines.iter().any(Line::awaits_newest);
+        for class in CLASSES {
+            if class >= Class::Repair && newest_first {
+                break;
+            }
+            if let Some((line, question)) = self.next_question(class, now) {
+                return Some(self.ask(line, question, now));
+            }
+        }
+        self.refresh_at_the_end(now).then(|| self.next(now)).flatten()
+    }
+
+    /// When, in local time, [`Control::next`] may have something to do without anything having
+    /// happened. `None`: only an event can give it work.
+    pub fn deadline(&self, now: Now) -> Option<Millis> {
+        if self.stopped || self.gave_up.is_some() || self.flights.len() >= self.workers {
+            return None;
+        }
+        let looks = self.lines.iter().filter(|line| line.error.is_none());
+        let looks = looks.filter_map(|line| line.plan.deadline());
+        looks.map(|due| due - now.exchange + now.local).chain(self.held_until).min()
+    }
+
+    /// Whether all is done, or nothing more will be.
+    pub fn is_finished(&self, now: Now) -> bool {
+        let over = self.stopped || self.gave_up.is_some();
+        self.flights.is_empty() && (over || self.lines.iter().all(|line| line.is_done(now)))
+    }
+
+    fn on_stored(&mut self, ticket: u64, stored: &Stored, now: Now) {
+        let Some(flight) = self.land(ticket, now) else { return };
+        self.succeeded(flight.endpoint);
+        self.pages += 1;
+        let Some(line) = flight.line.and_then(|line| self.lines.get_mut(line)) else { return };
+        line.failures = 0;
+        line.inserted += u64::from(stored.inserted);
+        line.revised += u64::from(stored.revised);
+        if line.plan.stored(ticket, stored) == Progress::Stuck {
+            let why = match &stored.refused {
+                Some((row, _)) => format!("rows that cannot be read stay in the way: {row}"),
+                None => "the exchange's answers contradict each other".to_owned(),
+            };
+            line.error = Some(why);
+        }
+    }
+
+    fn on_failed(&mut self, ticket: u64, policy: Policy, error: String, now: Now) {
+        let Some(flight) = self.land(ticket, now) else { return };
+        let backoff = self.backoffs.entry(flight.endpoint).or_default();
+        backoff.failed(policy, now.local, &mut self.random);
+        let hopeless = backoff.failures() >= GIVE_UP_FAILURES || policy == Policy::Denied;
+        let permanent = policy == Policy::Permanent;
+        match flight.line.and_then(|line| self.lines.get_mut(line)) {
+            Some(line) => {
+                line.plan.failed(ticket);
+                line.failures += 1;
+                if permanent || line.failures >= SERIES_FAILURES {
+                    line.error = Some(error.clone());
+                }
+            }
+            None if permanent => self.gave_up = Some(error.clone()),
+            None => {}
+        }
+        if hopeless {
+            self.gave_up = Some(error);
+        }
+    }
+
+    fn succeeded(&mut self, endpoint: Endpoint) {
+        if let Some(backoff) = self.backoffs.get_mut(&endpoint) {
+            backoff.succeeded();
+        }
+    }
+
+    fn clock_under_way(&self) -> bool {
+        self.flights.values().any(|flight| flight.endpoint == Endpoint::Time)
+    }
+
+    /// The next question of a class, by turns over the series.
+    fn next_question(&mut self, class: Class, now: Now) -> Option<(usize, Question)> {
+        let (count, turn) = (self.lines.len(), self.turns[class as usize]);
+        for line in (turn..count).chain(0..turn.min(count)) {
+            if self.lines[line].error.is_some() {
+                continue;
+            }
+            if let Some(question) = self.lines[line].plan.question(class, now)
+                && self.may_ask(question.endpoint, now)
+            {
+                self.turns[class as usize] = line + 1;
+                return Some((line, question));
+            }
+        }
+        None
+    }
+
+    fn ask(&mut self, line: usize, question: Question, now: Now) -> Action {
+        let ticket = self.take_off(question.endpoint, Some(line), now);
+        let line = &mut self.lines[line];
+        line.plan.asked(ticket, question);
+        let job = Job::Page {
+            series: line.series.clone(),
+            grid: line.plan.grid(),
+            endpoint: question.endpoint,
+            ask: question.ask,
+        };
+        Action { ticket, job }
+    }
+
+    /// Whether the budget and the back-off let a request out now; if not, remembers until when.
+    fn may_ask(&mut self, endpoint: Endpoint, now: Now) -> bool {
+        let paused = self.backoffs.get(&endpoint).map_or(now.local, Backoff::free_at);
+        let Some(free_at) = self.budget.free_at(endpoint, now.local) else { return false };
+        let at = free_at.max(paused);
+        if at > now.local {
+            self.held_until = Some(self.held_until.map_or(at, |held| held.min(at)));
+        }
+        at <= now.local
+    }
+
+    fn take_off(&mut self, endpoint: Endpoint, line: Option<usize>, now: Now) -> u64 {
+        self.tickets += 1;
+        self.budget.grant(endpoint, now.local);
+        self.flights.insert(self.tickets, Flight { endpoint, line });
+        self.tickets
+    }
+
+    fn land(&mut self, ticket: u64, now: Now) -> Option<Flight> {
+        let flight = self.flights.remove(&ticket)?;
+        self.budget.answered(flight.endpoint, now.local);
+        Some(flight)
+    }
+
+    /// Long runs end with one more look at what has closed meanwhile.
+    fn refresh_at_the_end(&mut self, now: Now) -> bool {
+        let long = now.local - self.started > REFRESH_AFTER_MS;
+        if self.refreshed || !long || !self.is_finished(now) {
+            return false;
+        }
+        self.refreshed = true;
+        self.lines.iter_mut().for_each(|line| line.plan.refresh());
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bar::Bar;
+    use crate::candle::Candle;
+    use crate::coverage::Coverage;
+    use crate::page::Page;
+    use crate::plan::Wanted;
+    use crate::wire::Rate;
+
+    const T0: Millis = 1_714_521_600_000;
+    const BUSY: Policy = Policy::Busy { retry_after_ms: None };
+
+    fn now(ms: Millis) -> Now {
+        Now { local: ms, exchange: T0 + 30_000 + ms }
+    }
+
+    fn control(series: usize, days: u32, workers: usize) -> Control {
+        let bar: Bar = "1m".parse().unwrap();
+        let line = |n: usize| {
+            let instrument = format!("C{n}-USDT").parse().unwrap();
+            let plan = Plan::new(bar.grid(), Wanted::Days(days), false, Coverage::default(), &[]);
+            Line::new(Series { instrument, bar }, plan)
+        };
+        let rate = |_| Rate { requests: 1_000, window_ms: 2_000 };
+        let budget = Budget::new(0, rate);
+        Control::new((0..series).map(line).collect(), workers, budget, Random::new(1), now(0))
+    }
+
+    /// The exchange's full answer, and its receipt.
+    fn receipt(ask: Ask, grid: Grid) -> Stored {
+        let window = match ask {
+            Ask::Newest { limit, .. } => {
+                crate::span::Span::new(T0 - (i64::from(limit) - 1) * MINUTE, T0 + MINUTE)
+            }
+            other => other.window(),
+        };
+        let row = |ts| Candle {
+            ts,
+            open: 1.0,
+            high: 1.0,
+            low: 1.0,
+            close: 1.0,
+            volume: 1.0,
+            volume_ccy: 1.0,
+            volume_quote: 1.0,
+            confirmed: ts < T0,
+        };
+        let times = (0..).map(|n| window.start + n * MINUTE).take_while(|&ts| ts < window.end);
+        let page = Page::new(ask, times.map(row).collect(), Vec::new());
+        let inserted = page.rows.len() as u32;
+        let evidence = page.evidence(grid);
+        Stored {
+            evidence,
+            inserted,
+            revised: 0,
+            at: T0 + 30_000,
+            grid,
+            off_grid: None,
+            refused: None,
+        }
+    }
+
+    fn read_clock(control: &mut Control) {
+        let action = control.next(now(0)).unwrap();
+        assert_eq!(action.job, Job::Time);
+        assert!(control.next(now(0)).is_none(), "nothing goes out before the clock is known");
+        control.on(now(0), Input::Clock { ticket: action.ticket });
+    }
+
+    fn answer(control: &mut Control, action: &Action) {
+        let Job::Page { ask, grid, .. } = action.job else { panic!("{action:?}") };
+        let stored = receipt(ask, grid);
+        control.on(now(0), Input::Stored { ticket: action.ticket, stored: &stored });
+    }
+
+    fn asked(action: &Action) -> (String, bool) {
+        let Job::Page { series, ask, .. } = &action.job else { panic!("{action:?}") };
+        (series.instrument.to_string(), matches!(ask, Ask::Newest { .. }))
+    }
+
+    #[test]
+    fn history_waits_until_every_newest_page_is_on_disk() {
+        let mut control = control(20, 1, 30);
+        read_clock(&mut control);
+        let newest: Vec<Action> = std::iter::from_fn(|| control.next(now(0))).collect();
+        assert_eq!(newest.len(), 20);
+        assert!(newest.iter().all(|action| asked(action).1));
+        for action in &newest[1..] {
+            answer(&mut control, action);
+        }
+        assert!(control.next(now(0)).is_none(), "one newest page is still under way");
+        answer(&mut control, &newest[0]);
+        assert!(!asked(&control.next(now(0)).unwrap()).1);
+    }
+
+    #[test]
+    fn series_take_turns_and_few_requests_are_under_way() {
+        let mut control = control(3, 10, 3);
+        read_clock(&mut control);
+        let mut order = Vec::new();
+        for _ in 0..5 {
+            let actions: Vec<Action> = std::iter::from_fn(|| control.next(now(0))).collect();
+            assert_eq!(actions.len(), 3);
+            order.extend(actions.iter().map(|action| asked(action).0));
+            actions.iter().for_each(|action| answer(&mut control, action));
+        }
+        let turns: Vec<String> = (0..15).map(|n| format!("C{}-USDT", n % 3)).collect();
+        assert_eq!(order, turns);
+    }
+
+    #[test]
+    fn it_runs_to_its_end_and_counts() {
+        let mut control = control(2, 3, 4);
+        read_clock(&mut control);
+        while let Some(action) = control.next(now(0)) {
+            answer(&mut control, &action);
+        }
+        assert!(control.is_finished(now(0)));
+        assert_eq!(control.pages(), 2 * (1 + (3 * 1_440 - 299_u64).div_ceil(300)));
+        assert!(control.lines().iter().all(|line| line.tally(now(0)).missing == 0));
+    }
+
+    #[test]
+    fn a_long_run_ends_with_the_newest_pages_again() {
+        let mut control = control(2, 1, 4);
+        read_clock(&mut control);
+        while let Some(action) = control.next(now(0)) {
+            answer(&mut control, &action);
+        }
+        let late = now(REFRESH_AFTER_MS + 1);
+        assert!(asked(&control.next(late).unwrap()).1);
+    }
+
+    #[test]
+    fn a_failed_page_is_asked_again_after_the_pause() {
+        let mut control = control(1, 1, 1);
+        read_clock(&mut control);
+        let action = control.next(now(0)).unwrap();
+        let failed = Input::Failed { ticket: action.ticket, policy: BUSY, error: "502".into() };
+        control.on(now(0), failed);
+        assert!(control.next(now(0)).is_none());
+        let due = control.deadline(now(0)).unwrap();
+        assert!((1_000..1_250).contains(&due));
+        let again = control.next(now(due)).unwrap();
+        assert_eq!(again.job, action.job);
+        assert_ne!(again.ticket, action.ticket);
+    }
+
+    #[test]
+    fn a_refused_series_ends_alone_and_an_unreachable_exchange_ends_all() {
+        let mut control = control(2, 1, 2);
+        read_clock(&mut control);
+        let action = control.next(now(0)).unwrap();
+        let error = "51001: no such instrument".to_owned();
+        let (ticket, policy) = (action.ticket, Policy::Permanent);
+        control.on(now(0), Input::Failed { ticket, policy, error: error.clone() });
+        assert_eq!(control.lines()[0].error, Some(error));
+        let mut at = 0;
+        while !control.is_finished(now(at)) {
+            let Some(action) = control.next(now(at)) else {
+                at = control.deadline(now(at)).unwrap();
+                continue;
+            };
+            let error = "connection refused".into();
+            control.on(now(at), Input::Failed { ticket: action.ticket, policy: BUSY, error });
+        }
+        assert_eq!(control.gave_up(), Some("connection refused"));
+        assert!(control.is_finished(now(at)));
+        assert!((20_000..60_000).contains(&at), "gave up after {at} ms");
+    }
+
+    #[test]
+    fn a_stop_takes_no_new_work_and_waits_for_what_is_under_way() {
+        let mut control = control(2, 1, 2);
+        read_clock(&mut control);
+        let action = control.next(now(0)).unwrap();
+        control.on(now(0), Input::Stop);
+        assert!(control.next(now(0)).is_none());
+        assert!(!control.is_finished(now(0)));
+        answer(&mut control, &action);
+        assert!(control.is_finished(now(0)));
+    }
+
+    #[test]
+    fn a_broken_file_ends_its_instrument_and_a_full_disk_everything() {
+        let mut control = control(2, 1, 2);
+        read_clock(&mut control);
+        let action = control.next(now(0)).unwrap();
+        let error = "malformed".to_owned();
+        control.on(now(0), Input::Broken { ticket: action.ticket, error, everything: false });
+        let action = control.next(now(0)).unwrap();
+        assert_eq!(asked(&action).0, "C1-USDT");
+        let error = "disk full".to_owned();
+        control.on(now(0), Input::Broken { ticket: action.ticket, error, everything: true });
+        assert_eq!(control.gave_up(), Some("disk full"));
+    }
+}

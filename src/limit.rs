@@ -1,0 +1,197 @@
+//! The budget: how many requests may go out, so that the exchange never has to refuse one.
+//!
+//! Two bounds hold at once. Per endpoint, the requests that are outstanding or were answered within
+//! the exchange's window stay below nine tenths of what it allows: a request counts until it can no
+//! longer share a window with the next, however long it was on its way. Over all endpoints, the
+//! user's own `rate_limit_per_minute` holds for any 60 seconds.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::time::{MINUTE, Millis};
+use crate::wire::{Endpoint, Rate};
+
+/// How long a request of an earlier process may have been on its way: its grant is on record, its
+/// answer is not.
+const ON_ITS_WAY_MS: Millis = 500;
+
+/// What may be asked when. Times are local.
+///
+/// ```
+/// use okx_local_store::limit::Budget;
+/// use okx_local_store::wire::{Endpoint, Rate};
+///
+/// let mut budget = Budget::new(0, |_| Rate { requests: 10, window_ms: 2_000 });
+/// for _ in 0..9 {
+///     assert_eq!(budget.free_at(Endpoint::Time, 0), Some(0));
+///     budget.grant(Endpoint::Time, 0);
+/// }
+/// assert_eq!(budget.free_at(Endpoint::Time, 0), None, "only an answer makes room");
+/// budget.answered(Endpoint::Time, 100);
+/// assert_eq!(budget.free_at(Endpoint::Time, 100), Some(2_100));
+/// ```
+#[derive(Debug)]
+pub struct Budget {
+    per_minute: usize,
+    rate: fn(Endpoint) -> Rate,
+    gauges: BTreeMap<Endpoint, Gauge>,
+    /// When requests were granted in the last minute, oldest first.
+    minute: VecDeque<Millis>,
+}
+
+#[derive(Debug, Default)]
+struct Gauge {
+    outstanding: usize,
+    /// When requests were answered within the window, oldest first.
+    answered: VecDeque<Millis>,
+}
+
+impl Budget {
+    /// A fresh budget. `per_minute` 0 leaves only the exchange's own limits.
+    pub fn new(per_minute: u32, rate: fn(Endpoint) -> Rate) -> Budget {
+        Budget {
+            per_minute: per_minute as usize,
+            rate,
+            gauges: BTreeMap::new(),
+            minute: VecDeque::new(),
+        }
+    }
+
+    /// Takes over what earlier processes were granted, so that a restart does not double the
+    /// budget. The grants come oldest first; one from the future is a clock's mistake, and counts
+    /// as of now.
+    pub fn restore(&mut self, grants: &[(Endpoint, Millis)], now: Millis) {
+        for &(endpoint, at) in grants {
+            let at = at.min(now);
+            self.minute.push_back(at);
+            let gauge = self.gauges.entry(endpoint).or_default();
+            gauge.answered.push_back(at + ON_ITS_WAY_MS);
+        }
+    }
+
+    /// When the next request to an endpoint may go out; `None` if only an answer can tell.
+    pub fn free_at(&mut self, endpoint: Endpoint, now: Millis) -> Option<Millis> {
+        let rate = (self.rate)(endpoint);
+        let gauge = self.gauges.entry(endpoint).or_default();
+        drop_until(&mut gauge.answered, now - rate.window_ms);
+        drop_until(&mut self.minute, now - MINUTE);
+
+        let allowed = allowed(rate);
+        let taken = gauge.outstanding + gauge.answered.len();
+        let by_exchange = match taken.checked_sub(allowed) {
+            None => now,
+            Some(over) => gauge.answered.get(over)? + rate.window_ms,
+        };
+        let by_user = match self.minute.len().checked_sub(self.per_minute) {
+            Some(over) if self.per_minute > 0 => {
+                self.minute.get(over).map_or(now, |at| at + MINUTE)
+            }
+            _ => now,
+        };
+        Some(by_exchange.max(by_user))
+    }
+
+    /// Spends one request, which goes out now.
+    pub fn grant(&mut self, endpoint: Endpoint, now: Millis) {
+        self.gauges.entry(endpoint).or_default().outstanding += 1;
+        self.minute.push_back(now);
+    }
+
+    /// A request has ended, with an answer or without.
+    pub fn answered(&mut self, endpoint: Endpoint, now: Millis) {
+        let gauge = self.gauges.entry(endpoint).or_default();
+        gauge.outstanding = gauge.outstanding.saturating_sub(1);
+        gauge.answered.push_back(now);
+    }
+
+    /// Requests that can go out in a minute at the most to one endpoint.
+    pub fn per_minute(&self, endpoint: Endpoint) -> f64 {
+        let rate = (self.rate)(endpoint);
+        let by_exchange = allowed(rate) as f64 * MINUTE as f64 / rate.window_ms as f64;
+        if self.per_minute > 0 { by_exchange.min(self.per_minute as f64) } else { by_exchange }
+    }
+}
+
+/// Nine tenths of the documented limit: clients that ran right at it were refused all the same.
+fn allowed(rate: Rate) -> usize {
+    (rate.requests as usize * 9 / 10).max(1)
+}
+
+fn drop_until(times: &mut VecDeque<Millis>, until: Millis) {
+    while times.front().is_some_and(|&at| at <= until) {
+        times.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rate(endpoint: Endpoint) -> Rate {
+        match endpoint {
+            Endpoint::History => Rate { requests: 20, window_ms: 2_000 },
+            _ => Rate { requests: 40, window_ms: 2_000 },
+        }
+    }
+
+    #[test]
+    fn the_users_limit_spans_all_endpoints() {
+        let mut budget = Budget::new(3, rate);
+        for (endpoint, at) in
+            [(Endpoint::Time, 0), (Endpoint::Candles, 10), (Endpoint::History, 20)]
+        {
+            assert_eq!(budget.free_at(endpoint, at), Some(at));
+            budget.grant(endpoint, at);
+            budget.answered(endpoint, at);
+        }
+        assert_eq!(budget.free_at(Endpoint::Candles, 30), Some(MINUTE));
+        assert_eq!(budget.free_at(Endpoint::Candles, MINUTE), Some(MINUTE));
+    }
+
+    #[test]
+    fn a_restart_does_not_double_the_budget() {
+        let mut budget = Budget::new(0, rate);
+        let grants: Vec<_> = (0..18).map(|n| (Endpoint::History, 1_000 + n)).collect();
+        budget.restore(&grants, 1_500);
+        assert_eq!(budget.free_at(Endpoint::History, 1_500), Some(1_000 + ON_ITS_WAY_MS + 2_000));
+        assert_eq!(budget.free_at(Endpoint::Candles, 1_500), Some(1_500));
+        let mut budget = Budget::new(0, rate);
+        budget.restore(&[(Endpoint::History, 99_999_999)], 1_500);
+        assert_eq!(budget.minute, [1_500], "a grant from the future counts as of now");
+    }
+
+    proptest! {
+        /// Whatever the delays on the way there and back, no window of the exchange ever sees more
+        /// than nine tenths of its limit.
+        #[test]
+        fn no_window_of_the_exchange_overflows(
+            trips in prop::collection::vec((0i64..900, 0i64..900, 0i64..300), 1..200),
+        ) {
+            let mut budget = Budget::new(0, rate);
+            let (mut now, mut arrivals, mut returns) = (0, Vec::new(), Vec::<Millis>::new());
+            for (there, back, idle) in trips {
+                now += idle;
+                loop {
+                    returns.sort();
+                    while returns.first().is_some_and(|&at| at <= now) {
+                        budget.answered(Endpoint::History, returns.remove(0));
+                    }
+                    match budget.free_at(Endpoint::History, now) {
+                        Some(at) if at <= now => break,
+                        Some(at) => now = at.min(returns.first().copied().unwrap_or(at)),
+                        None => now = returns[0],
+                    }
+                }
+                budget.grant(Endpoint::History, now);
+                arrivals.push(now + there);
+                returns.push(now + there + back);
+            }
+            arrivals.sort();
+            for (n, &first) in arrivals.iter().enumerate() {
+                let seen = arrivals[n..].iter().take_while(|&&at| at < first + 2_000).count();
+                prop_assert!(seen <= 18, "{seen} requests within one window");
+            }
+        }
+    }
+}
