@@ -1,0 +1,236 @@
+//! The supervisor's shell: it hears everything, hands it to [`Control`], and does what that says.
+//!
+//! **Invariant:** it never blocks on a send, so it always comes back to hear; and it holds no
+//! sender into a channel that it hears, so the drain at the end does end.
+
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, never, select};
+use log::{debug, info, warn};
+
+use crate::control::{Action, Control, Input};
+use crate::grants::Grants;
+use crate::poller::Report;
+use crate::signal::Stop;
+use crate::store::Scope;
+use crate::thread::{End, Exit};
+use crate::time::{Clock, Millis, Now, SECOND};
+use crate::writer::{self, Receipt};
+
+/// How long a stop waits for requests that are under way.
+const STOP_WAIT_MS: Millis = 15 * SECOND;
+/// How often whoever watches is shown where things stand.
+const WATCH_MS: Millis = 100;
+/// How soon a full queue is tried again.
+const RETRY_MS: Millis = 20;
+
+/// The supervisor's ends of all channels.
+pub struct Ports {
+    /// Orders to the pollers; dropped to end them.
+    pub actions: Option<Sender<Action>>,
+    /// Notes to the writer; dropped so that it can end.
+    pub notes: Option<Sender<writer::Order>>,
+    /// From the pollers.
+    pub reports: Receiver<Report>,
+    /// From the writer.
+    pub receipts: Receiver<Receipt>,
+    /// From the signal thread.
+    pub stops: Receiver<Stop>,
+    /// From every thread, when it ends.
+    pub exits: Receiver<Exit>,
+}
+
+/// Something was heard.
+enum Event {
+    Report(Report),
+    PollersGone,
+    Receipt(Receipt),
+    WriterGone,
+    Stop(Stop),
+    Exit(Exit),
+    Tick,
+}
+
+/// The shell around one run of [`Control`].
+pub struct Supervisor<'a> {
+    /// The mind.
+    pub control: Control,
+    /// The channels.
+    pub ports: Ports,
+    /// The clocks.
+    pub clock: &'a Clock,
+    /// Where grants are recorded.
+    pub grants: Grants,
+    /// Who is shown where things stand, about ten times a second.
+    pub watch: &'a mut dyn FnMut(&Control, Now),
+}
+
+/// How a run ended, apart from what [`Control`] knows.
+#[derive(Debug, Default)]
+pub struct Ending {
+    /// The words of a thread that panicked.
+    pub panic: Option<String>,
+    /// Whether requests were left behind unanswered.
+    pub hurried: bool,
+}
+
+#[derive(Default)]
+struct State {
+    ending: Ending,
+    stop_by: Option<Millis>,
+    pollers_gone: bool,
+    writer_gone: bool,
+    stop_sent: bool,
+    noted: usize,
+    watched: Millis,
+}
+
+impl Supervisor<'_> {
+    /// Works until everything is done or given up and the writer has ended: then every receipt was
+    /// heard.
+    pub fn run(&mut self) -> Ending {
+        let mut state = State::default();
+        while !state.writer_gone {
+            let now = self.clock.now();
+            self.act(now);
+            self.wind_down(&mut state, now);
+            self.show(&mut state, now);
+            let event = self.hear(self.wait(&state, now));
+            self.on(event, &mut state);
+        }
+        (self.watch)(&self.control, self.clock.now());
+        state.ending
+    }
+
+    /// Sends out what may go out now.
+    fn act(&mut self, now: Now) {
+        let Some(actions) = &self.ports.actions else { return };
+        while let Some(action) = self.control.next(now) {
+            let (ticket, endpoint) = (action.ticket, action.job.endpoint());
+            debug!(target: "supervisor", "ticket {ticket}: {:?}", action.job);
+            // The queue holds as many orders as there are pollers, and no more are under way.
+            if let Err(TrySendError::Disconnected(_) | TrySendError::Full(_)) =
+                actions.try_send(action)
+            {
+                let (policy, error) = (crate::wire::Policy::Permanent, "no poller left".into());
+                self.control.on(now, Input::Failed { ticket, policy, error });
+                continue;
+            }
+            if let Err(error) = self.grants.record(endpoint, now.local) {
+                warn!(target: "supervisor", "a granted request is not on record: {error}");
+            }
+        }
+    }
+
+    /// The end in its order: no more orders, so the pollers end; then no more notes, so the writer
+    /// does. Whoever is in a hurry leaves the pollers behind, never the writer's commit.
+    fn wind_down(&mut self, state: &mut State, now: Now) {
+        if self.control.was_stopped() && state.stop_by.is_none() {
+            state.stop_by = Some(now.local + STOP_WAIT_MS);
+        }
+        let hurry = state.stop_by.is_some_and(|by| now.local >= by);
+        let finished = self.control.is_finished(now);
+        self.note_errors(state);
+        if finished || hurry {
+            self.ports.actions = None;
+        }
+        if hurry && !finished && !state.stop_sent {
+            let notes = self.ports.notes.as_ref();
+            state.stop_sent = notes.is_none_or(|notes| notes.try_send(writer::Order::Stop).is_ok());
+            state.ending.hurried = true;
+        }
+        let all_noted = state.noted == self.control.lines().len();
+        if state.stop_sent || (self.ports.actions.is_none() && state.pollers_gone && all_noted) {
+            self.ports.notes = None;
+        }
+    }
+
+    /// Leaves in the files why series were given up, once each at the end.
+    fn note_errors(&self, state: &mut State) {
+        let (Some(notes), true) = (&self.ports.notes, state.pollers_gone) else { return };
+        let gave_up = self.control.gave_up();
+        for line in &self.control.lines()[state.noted..] {
+            let now = self.clock.now();
+            let unfinished = gave_up.filter(|_| !line.is_done(now));
+            if let Some(error) = line.error.as_deref().or(unfinished) {
+                let (series, error) = (line.series.clone(), error.to_owned());
+                if notes.try_send(writer::Order::NoteError { series, error }).is_err() {
+                    return;
+                }
+            }
+            state.noted += 1;
+        }
+    }
+
+    fn show(&mut self, state: &mut State, now: Now) {
+        if now.local >= state.watched + WATCH_MS {
+            state.watched = now.local;
+            (self.watch)(&self.control, now);
+        }
+    }
+
+    /// How long nothing can be due.
+    fn wait(&self, state: &State, now: Now) -> Duration {
+        let winding_down = self.ports.actions.is_none();
+        let retry = (winding_down && self.ports.notes.is_some()).then_some(now.local + RETRY_MS);
+        let due = [self.control.deadline(now), state.stop_by, retry];
+        let due = due.into_iter().flatten().chain([state.watched + WATCH_MS]).min();
+        let wait_ms = due.map_or(WATCH_MS, |due| due - now.local).clamp(1, WATCH_MS);
+        Duration::from_millis(wait_ms as u64)
+    }
+
+    fn hear(&self, wait: Duration) -> Event {
+        let ports = &self.ports;
+        select! {
+            recv(ports.receipts) -> heard => heard.map_or(Event::WriterGone, Event::Receipt),
+            recv(ports.reports) -> heard => heard.map_or(Event::PollersGone, Event::Report),
+            recv(ports.stops) -> heard => heard.map_or(Event::Tick, Event::Stop),
+            recv(ports.exits) -> heard => heard.map_or(Event::Tick, Event::Exit),
+            default(wait) => Event::Tick,
+        }
+    }
+
+    fn on(&mut self, event: Event, state: &mut State) {
+        let now = self.clock.now();
+        match event {
+            Event::Tick => {}
+            Event::Report(Report::Clock { ticket }) => {
+                self.control.on(now, Input::Clock { ticket });
+            }
+            Event::Report(Report::Failed { ticket, trouble }) => {
+                let (policy, error) = (trouble.policy(), trouble.to_string());
+                warn!(target: "poll", "{error}");
+                self.control.on(now, Input::Failed { ticket, policy, error });
+            }
+            Event::Receipt(Receipt::Stored { ticket, stored }) => {
+                self.control.on(now, Input::Stored { ticket, stored: &stored });
+            }
+            Event::Receipt(Receipt::Broken { ticket, error }) => {
+                let everything = error.scope() == Scope::WholeDisk;
+                let error = error.to_string();
+                self.control.on(now, Input::Broken { ticket, error, everything });
+            }
+            // A channel without senders is always ready: it must not be heard again.
+            Event::PollersGone => {
+                self.ports.reports = never();
+                state.pollers_gone = true;
+            }
+            Event::WriterGone => {
+                self.ports.receipts = never();
+                state.writer_gone = true;
+            }
+            Event::Stop(Stop) if state.stop_by.is_some() => state.stop_by = Some(now.local),
+            Event::Stop(Stop) => {
+                info!(target: "supervisor", "stopping: what is under way is stored first");
+                self.control.on(now, Input::Stop);
+            }
+            Event::Exit(Exit { name, end: End::Panicked(words) }) => {
+                // Its ticket will never come back, so nothing more is waited for.
+                state.ending.panic.get_or_insert(format!("thread {name}: {words}"));
+                state.stop_by = Some(now.local);
+                self.control.on(now, Input::Stop);
+            }
+            Event::Exit(_) => {}
+        }
+    }
+}
