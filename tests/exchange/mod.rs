@@ -1,0 +1,218 @@
+//! The fixture exchange: OKX's REST interface on loopback, with its rules and its faults.
+//!
+//! It has a market of its own, made of a seed or of a candle file, on a clock that the test sets.
+//! It keeps a journal of what it was asked, and it is the oracle: `truth` gives the closed bars
+//! it has, and dropping an exchange whose rules were broken fails the test.
+//!
+//! ```text
+//! let exchange = Exchange::builder()
+//!     .synthetic("BTC-USDT", Listed::days(3))
+//!     .faults(vec![Script::every(5, Fault::failures()).on(Endpoint::History)])
+//!     .start();
+//! // … a client works against exchange.url() …
+//! let truth = exchange.truth("BTC-USDT", "1H", 0, exchange.now());
+//! ```
+
+// Each program that includes this module uses another part of it.
+#![allow(dead_code, unused_imports)]
+
+mod builder;
+mod clock;
+mod dice;
+mod faults;
+mod file;
+mod grid;
+mod http;
+mod journal;
+mod listing;
+mod market;
+mod rest;
+mod row;
+mod rules;
+mod synthetic;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+
+use http::Server;
+use rest::Core;
+use tls::Authority;
+
+pub use builder::{Builder, Listed};
+pub use clock::DEFAULT_START_MS;
+pub use faults::{Fault, Faults, Script};
+pub use file::{Base, FileError};
+pub use grid::{BARS, Bar, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
+pub use journal::Request;
+pub use listing::{Halt, Listing};
+pub use row::Row;
+pub use rules::{Ask, Endpoint, Rule, Violation};
+
+/// The guard of a lock of this module, none of which is held where a panic can happen by design.
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().expect("because no holder of this lock panics")
+}
+
+/// A running exchange. Dropping it ends its threads, and fails the test if a rule was broken.
+pub struct Exchange {
+    core: Arc<Core>,
+    address: SocketAddr,
+    authority: Option<Authority>,
+    latency_ms: u64,
+    server: Mutex<Option<Server>>,
+    lenient: AtomicBool,
+}
+
+impl Exchange {
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// Where to reach it, without a slash at the end.
+    pub fn url(&self) -> String {
+        match self.authority {
+            Some(_) => format!("https://localhost:{}", self.address.port()),
+            None => format!("http://{}", self.address),
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The certificate of the authority, for a client to trust.
+    ///
+    /// # Panics
+    /// When the exchange was started without TLS.
+    pub fn ca_pem(&self) -> &str {
+        &self.authority.as_ref().expect("because the test asked for TLS").ca_pem
+    }
+
+    /// The exchange's time, Unix ms.
+    pub fn now(&self) -> i64 {
+        self.core.clock.now()
+    }
+
+    pub fn set_now(&self, exchange_ms: i64) {
+        self.core.clock.set(exchange_ms);
+    }
+
+    pub fn advance(&self, by_ms: i64) {
+        self.core.clock.advance(by_ms);
+    }
+
+    pub fn set_speed(&self, speed: f64) {
+        self.core.clock.set_speed(speed);
+    }
+
+    /// Replaces all scripts; an empty list heals the exchange.
+    pub fn set_faults(&self, scripts: Vec<Script>) {
+        *held(&self.core.faults) = Faults::new(scripts);
+    }
+
+    /// Adds a script behind those there are.
+    pub fn add_fault(&self, script: Script) {
+        held(&self.core.faults).add(script);
+    }
+
+    /// Ended bars stay unconfirmed, and out of the history, for so long.
+    pub fn set_late_confirm(&self, ms: i64) {
+        held(&self.core.market).late_confirm_ms = ms;
+    }
+
+    /// The exchange never had the base bars of `[start, end)`.
+    pub fn hole(&self, symbol: &str, start: i64, end: i64) {
+        self.listing(symbol, |listing| listing.add_hole(start, end));
+    }
+
+    /// The closed bar at `row.ts` has these values from now on.
+    pub fn revise(&self, symbol: &str, bar: &str, row: Row) {
+        self.listing(symbol, |listing| listing.revise(Bar::named(bar), row));
+    }
+
+    /// The instrument has no new bars from that time on.
+    pub fn halt(&self, symbol: &str, from: i64, halt: Halt) {
+        self.listing(symbol, |listing| listing.set_halt(from, halt));
+    }
+
+    /// The closed bars the exchange has in `[start, end)`, oldest first.
+    pub fn truth(&self, symbol: &str, bar: &str, start: i64, end: i64) -> Vec<Row> {
+        let now = self.now();
+        held(&self.core.market).truth(symbol, Bar::named(bar), (start, end), now)
+    }
+
+    /// The requests so far, in the order of their arrival.
+    pub fn requests(&self) -> Vec<Request> {
+        held(&self.core.journal).requests().cloned().collect()
+    }
+
+    pub fn count(&self, endpoint: Endpoint) -> usize {
+        held(&self.core.journal).count(endpoint)
+    }
+
+    pub fn violations(&self) -> Vec<Violation> {
+        held(&self.core.rules).violations().to_vec()
+    }
+
+    /// # Panics
+    /// When a client broke a rule.
+    pub fn assert_rules_kept(&self) {
+        let violations = self.violations();
+        let lines: Vec<String> = violations.iter().take(20).map(Violation::to_string).collect();
+        let count = violations.len();
+        assert!(count == 0, "the client broke {count} rules:\n  {}", lines.join("\n  "));
+    }
+
+    /// Broken rules do not fail the test when the exchange is dropped.
+    pub fn expect_violations(&self) {
+        self.lenient.store(true, Ordering::Relaxed);
+    }
+
+    /// Closes all connections and the port: the exchange is unreachable until `resume`.
+    pub fn stop(&self) {
+        // Taken out first: the lock must be free when a panic of the server is passed on.
+        let server = held(&self.server).take();
+        if let Some(server) = server {
+            let clean = server.stop();
+            assert!(clean || thread::panicking(), "a thread of the exchange panicked");
+        }
+    }
+
+    /// Opens the same port again after `stop`; market, clock and journal went on.
+    ///
+    /// # Panics
+    /// When somebody else has taken the port meanwhile.
+    pub fn resume(&self) {
+        let listener = TcpListener::bind(self.address).expect("because the port was ours");
+        self.open(listener).expect("because a thread can be started");
+    }
+
+    fn open(&self, listener: TcpListener) -> io::Result<()> {
+        let tls = self.authority.as_ref().map(|authority| Arc::clone(&authority.server));
+        let core = Arc::clone(&self.core);
+        let face = Arc::new(move |head: &http::Head| core.answer(head));
+        let server = Server::start(listener, tls, self.latency_ms, face)?;
+        *held(&self.server) = Some(server);
+        Ok(())
+    }
+
+    fn listing(&self, symbol: &str, act: impl FnOnce(&mut Listing)) {
+        let mut market = held(&self.core.market);
+        act(market.find(symbol).unwrap_or_else(|| panic!("{symbol} is not listed here")));
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.stop();
+        if !thread::panicking() && !self.lenient.load(Ordering::Relaxed) {
+            self.assert_rules_kept();
+        }
+    }
+}
