@@ -60,10 +60,9 @@ pub struct Clock {
 impl Clock {
     /// Starts the clocks with the offset that the last contact with the exchange has left.
     pub fn start(offset_ms: Millis) -> Clock {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Clock {
             started: Instant::now(),
-            started_at: (wall.as_millis() as i64).min(TIME_MAX),
+            started_at: wall_now(),
             offset: AtomicI64::new(offset_ms),
             latest: AtomicI64::new(i64::MIN),
             learnt: AtomicBool::new(false),
@@ -92,6 +91,13 @@ impl Clock {
     pub fn offset_ms(&self) -> Millis {
         self.offset.load(Ordering::Relaxed)
     }
+}
+
+/// The machine's calendar time, which may be wrong and may step: for the stamps of log lines,
+/// never for a decision.
+pub fn wall_now() -> Millis {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(wall.as_millis()).map_or(TIME_MAX, |wall| wall.min(TIME_MAX))
 }
 
 /// Text that is no time.
@@ -139,20 +145,28 @@ pub fn parse_time(text: &str) -> Result<Millis, TimeError> {
 /// assert_eq!(okx_local_store::time::format_time(1_714_521_600_000), "2024-05-01T00:00:00Z");
 /// ```
 pub fn format_time(at: Millis) -> String {
+    let stamp = format_stamp(at);
+    match stamp.strip_suffix(".000Z") {
+        Some(whole) => format!("{whole}Z"),
+        None => stamp,
+    }
+}
+
+/// Writes a time with its milliseconds always, so that the lines of a log stand in columns:
+/// `2024-05-01T00:00:00.000Z`.
+pub fn format_stamp(at: Millis) -> String {
     let Ok(moment) = OffsetDateTime::from_unix_timestamp(at.div_euclid(SECOND)) else {
         return format!("{at} ms");
     };
     let (date, clock) = (moment.date(), moment.time());
     let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
     let (hour, minute, second) = (clock.hour(), clock.minute(), clock.second());
-    let whole = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
-    match at.rem_euclid(SECOND) {
-        0 => format!("{whole}Z"),
-        ms => format!("{whole}.{ms:03}Z"),
-    }
+    let ms = at.rem_euclid(SECOND);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
-/// Writes a length of time for people, in its largest unit and the next: `3d 4h`, `12m 5s`, `850ms`.
+/// Writes a length of time for people, in its largest unit and the next: `3d 4h`, `12m 5s`,
+/// `850ms`.
 pub fn format_length(length_ms: Millis) -> String {
     const UNITS: [(Millis, &str); 4] = [(DAY, "d"), (HOUR, "h"), (MINUTE, "m"), (SECOND, "s")];
     if length_ms < 0 {

@@ -1,0 +1,217 @@
+//! The command line: what people and scripts may say, and what it means.
+//!
+//! Words are sorted by the grammar, parsed to texts, and checked to typed values, so that a
+//! command begins its work with nothing left to refuse but what only files and the exchange know.
+
+mod args;
+mod argv;
+mod check;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::bar::Bar;
+use crate::config::Addition;
+use crate::instrument::{Instrument, Series};
+use crate::okx::Kind;
+use crate::spelling::printable;
+use crate::time::Millis;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All was done.
+    Done = 0,
+    /// It could not be done: network, storage, nothing found.
+    Failed = 1,
+    /// What was asked for, or the configuration, is wrong; nothing was begun.
+    Usage = 2,
+    /// The program is wrong.
+    Bug = 70,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// What holds for every command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Globals {
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// `--data-dir`
+    pub data_dir: Option<PathBuf>,
+    /// `--verbose`
+    pub verbose: bool,
+}
+
+/// A command with its values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `status`
+    Status {
+        /// As JSON.
+        json: bool,
+    },
+    /// `sync`
+    Sync(Which),
+    /// `backfill`
+    Backfill {
+        /// Of what.
+        series: Series,
+        /// Which part; never [`Selection::Newest`].
+        selection: Selection,
+    },
+    /// `gaps`
+    Gaps {
+        /// Of this instrument alone …
+        instrument: Option<Instrument>,
+        /// … and of this bar; never without an instrument.
+        bar: Option<Bar>,
+        /// Fetch what is missing.
+        fill: bool,
+        /// As JSON.
+        json: bool,
+    },
+    /// `query`
+    Query {
+        /// Of what.
+        series: Series,
+        /// Which rows.
+        selection: Selection,
+        /// In which form.
+        format: Format,
+    },
+    /// `export`
+    Export(Export),
+    /// `overview`
+    Overview {
+        /// As JSON.
+        json: bool,
+    },
+    /// `add-symbol`
+    AddSymbol(Addition),
+    /// `remove-symbol`
+    RemoveSymbol {
+        /// What is no longer mirrored.
+        instrument: Instrument,
+        /// Delete its data.
+        purge: bool,
+    },
+    /// `list`
+    List {
+        /// What the exchange offers of this kind, instead of what is configured.
+        available: Option<Kind>,
+        /// As JSON.
+        json: bool,
+    },
+}
+
+/// Which instruments to sync.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Every one that is enabled.
+    All,
+    /// These, none twice.
+    These(Vec<Instrument>),
+}
+
+/// The values of `export`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// Of what.
+    pub series: Series,
+    /// Where to.
+    pub output: Output,
+    /// Which part; never [`Selection::Newest`].
+    pub selection: Selection,
+    /// Bars that are not closed too.
+    pub unconfirmed: bool,
+    /// Fail if bars are missing.
+    pub complete: bool,
+}
+
+/// Where an export goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// To standard output.
+    Stdout,
+    /// To a file, relative to the current folder.
+    File(PathBuf),
+}
+
+/// Which candles of a series are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// All there are, or that are configured.
+    All,
+    /// So many rows, the newest.
+    Newest(u32),
+    /// So many days back from the end of the newest closed bar.
+    Days(u32),
+    /// A half-open range of open times, Unix ms; not empty.
+    Range {
+        /// The first moment inside.
+        start: Millis,
+        /// The first moment after it; none: all that follows.
+        end: Option<Millis>,
+    },
+}
+
+/// The forms in which candles are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Columns for people.
+    Table,
+    /// One JSON document.
+    Json,
+    /// The CSV of `export`.
+    Csv,
+}
+
+/// Why there is no command to carry out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// Help was asked for: this text, for standard output.
+    Help(String),
+    /// The version was asked for.
+    Version,
+    /// The command line is wrong: one line without an end, for standard error. [`Exit::Usage`].
+    Bad(String),
+}
+
+/// Parses the words after the program's name.
+///
+/// ```
+/// use okx_local_store::cli::{Command, Usage, parse};
+///
+/// let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<String>>();
+/// let (globals, command) = parse(&words("sync --all --data-dir=/tmp/store")).unwrap();
+/// assert_eq!(globals.data_dir, Some("/tmp/store".into()));
+/// assert!(matches!(command, Command::Sync(_)));
+/// let bad = parse(&words("query BTC-USDT 1h --count -3")).unwrap_err();
+/// assert_eq!(bad, Usage::Bad("--count -3: give a whole number from 1 to 10000000".into()));
+/// ```
+///
+/// # Errors
+///
+/// [`Usage`], when there is nothing to carry out.
+pub fn parse(argv: &[String]) -> Result<(Globals, Command), Usage> {
+    let bad = |problem: String| Usage::Bad(printable(&problem).into_owned());
+    let args = argv::parse(argv).map_err(|usage| match usage {
+        Usage::Bad(problem) => bad(problem),
+        other => other,
+    })?;
+    let globals = Globals {
+        config: args.config.map(PathBuf::from),
+        data_dir: args.data_dir.map(PathBuf::from),
+        verbose: args.verbose,
+    };
+    let command = check::command(args.command).map_err(bad)?;
+    Ok((globals, command))
+}
+
+#[cfg(test)]
+mod tests;

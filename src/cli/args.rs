@@ -1,0 +1,318 @@
+//! The grammar of the command line: commands, options and their help, as texts. What the texts
+//! mean is checked one step later.
+//!
+//! This is the one list of what there is: [`crate::cli::argv`] reads from it which options take
+//! values and which words are commands.
+
+use argh::{ArgsInfo, FromArgs};
+
+/// Mirrors OKX candlesticks into SQLite files, complete and equal to the exchange.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    help_triggers("-h", "--help"),
+    usage = "[--config FILE] [--data-dir DIR] [-v] COMMAND …",
+    example = "okx-store add-symbol SOL-USDT --timeframes 1m 1h
+okx-store sync --all
+okx-store query SOL-USDT 1h --count 5
+okx-store export SOL-USDT 1m sol.csv --start 2024-05-01",
+    note = "Options may stand before or after the command, as --opt value or --opt=value.
+okx-store COMMAND --help tells more about a command.",
+    note = "Without --config the first of these is taken: $OKX_STORE_CONFIG, ./config.json
+if it has the key \"instruments\", ~/.okx_local_store/config.json.",
+    note = "Exit codes: 0 done, 1 failed (network, storage, nothing found), 2 bad usage or
+configuration, 70 a bug."
+)]
+pub(super) struct Args {
+    /// the configuration FILE to take
+    #[argh(option)]
+    pub config: Option<String>,
+    /// the folder DIR of the database files, instead of the configured one
+    #[argh(option)]
+    pub data_dir: Option<String>,
+    /// log every page and decision
+    #[argh(switch, short = 'v')]
+    pub verbose: bool,
+    /// print the version
+    #[argh(switch, long = "version")]
+    pub _version: bool,
+    #[argh(subcommand)]
+    pub command: Word,
+}
+
+/// The commands, in the order in which they are listed.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand)]
+pub(super) enum Word {
+    Status(Status),
+    Sync(Sync),
+    Backfill(Backfill),
+    Gaps(Gaps),
+    Query(Query),
+    Export(Export),
+    Overview(Overview),
+    AddSymbol(AddSymbol),
+    RemoveSymbol(RemoveSymbol),
+    List(List),
+}
+
+/// Show what is stored: newest bar, lag, rows, coverage and gaps of each series.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "status",
+    help_triggers("-h", "--help"),
+    usage = "[--json]",
+    example = "okx-store status --json",
+    note = "Reads files alone, never the network."
+)]
+pub(super) struct Status {
+    /// print one JSON object
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Fetch all that is missing of the configured history.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "sync",
+    help_triggers("-h", "--help"),
+    usage = "SYMBOL … | --all",
+    example = "okx-store sync BTC-USDT ETH-USDT
+okx-store sync --all",
+    note = "The newest bars of every series come first, then the older ones. It may be
+stopped at any time: the next sync goes on where it ended."
+)]
+pub(super) struct Sync {
+    /// configured instruments
+    #[argh(positional, arg_name = "SYMBOL")]
+    pub symbols: Vec<String>,
+    /// every instrument that is configured and enabled
+    #[argh(switch)]
+    pub all: bool,
+}
+
+/// Fetch what is missing of one series in a range, however old.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "backfill",
+    help_triggers("-h", "--help"),
+    usage = "SYMBOL TIMEFRAME [--days N | --start T [--end T]]",
+    example = "okx-store backfill BTC-USDT 1m --days 30
+okx-store backfill BTC-USDT 1Dutc --start 2019-01-01 --end 2020-01-01",
+    note = "Without a range: the configured history.
+T is a date (2024-05-01), RFC 3339 (2024-05-01T12:00:00Z) or Unix ms.
+Ranges run from --start up to, without, --end."
+)]
+pub(super) struct Backfill {
+    /// an instrument such as BTC-USDT
+    #[argh(positional, arg_name = "SYMBOL")]
+    pub symbol: String,
+    /// a bar such as 1m, 1h, 1D or 1Dutc
+    #[argh(positional, arg_name = "TIMEFRAME")]
+    pub timeframe: String,
+    /// the last N days, 1 to 10000
+    #[argh(option)]
+    pub days: Option<String>,
+    /// from the time T
+    #[argh(option)]
+    pub start: Option<String>,
+    /// up to the time T (now)
+    #[argh(option)]
+    pub end: Option<String>,
+}
+
+/// Show which bars are missing, and which the exchange itself does not have.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "gaps",
+    help_triggers("-h", "--help"),
+    usage = "[SYMBOL [TIMEFRAME]] [--fill] [--json]",
+    example = "okx-store gaps BTC-USDT 1m
+okx-store gaps --fill",
+    note = "Without --fill it reads files alone, never the network."
+)]
+pub(super) struct Gaps {
+    /// an instrument, and one of its bars; all without
+    #[argh(positional, arg_name = "SYMBOL TIMEFRAME")]
+    pub series: Vec<String>,
+    /// fetch what is missing
+    #[argh(switch)]
+    pub fill: bool,
+    /// print one JSON object
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Print candles, the newest last.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "query",
+    help_triggers("-h", "--help"),
+    usage = "SYMBOL TIMEFRAME
+                       [--count N | --days N | --start T [--end T]]
+                       [--format table|json|csv]",
+    example = "okx-store query BTC-USDT 1h --count 24
+okx-store query BTC-USDT 1m --start 2024-05-01 --format csv",
+    note = "Reads files alone, never the network.
+T is a date (2024-05-01), RFC 3339 (2024-05-01T12:00:00Z) or Unix ms.
+Ranges run from --start up to, without, --end."
+)]
+pub(super) struct Query {
+    /// an instrument such as BTC-USDT
+    #[argh(positional, arg_name = "SYMBOL")]
+    pub symbol: String,
+    /// a bar such as 1m, 1h, 1D or 1Dutc
+    #[argh(positional, arg_name = "TIMEFRAME")]
+    pub timeframe: String,
+    /// the newest N rows, 1 to 10000000 (10)
+    #[argh(option)]
+    pub count: Option<String>,
+    /// the last N days before the newest closed bar, 1 to 10000
+    #[argh(option)]
+    pub days: Option<String>,
+    /// from the time T
+    #[argh(option)]
+    pub start: Option<String>,
+    /// up to the time T (the newest bar)
+    #[argh(option)]
+    pub end: Option<String>,
+    /// table, json or csv (table)
+    #[argh(option)]
+    pub format: Option<String>,
+    /// the same as --format json
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Write the closed candles of one series to a CSV file.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "export",
+    help_triggers("-h", "--help"),
+    usage = "SYMBOL TIMEFRAME OUTPUT|-
+                        [--days N | --start T [--end T]]
+                        [--unconfirmed] [--complete]",
+    example = "okx-store export BTC-USDT 1m btc.csv --days 30
+okx-store export BTC-USDT 1h - --start 2024-01-01 --end 2025-01-01 | head",
+    note = "Reads files alone, never the network. Without a range: all that is stored.
+The file appears once it is whole.
+T is a date (2024-05-01), RFC 3339 (2024-05-01T12:00:00Z) or Unix ms.
+Ranges run from --start up to, without, --end."
+)]
+pub(super) struct Export {
+    /// an instrument such as BTC-USDT
+    #[argh(positional, arg_name = "SYMBOL")]
+    pub symbol: String,
+    /// a bar such as 1m, 1h, 1D or 1Dutc
+    #[argh(positional, arg_name = "TIMEFRAME")]
+    pub timeframe: String,
+    /// the file to write, in a folder that is there; - for standard output
+    #[argh(positional, arg_name = "OUTPUT")]
+    pub output: String,
+    /// the last N days before the newest closed bar, 1 to 10000
+    #[argh(option)]
+    pub days: Option<String>,
+    /// from the time T
+    #[argh(option)]
+    pub start: Option<String>,
+    /// up to the time T (the newest bar)
+    #[argh(option)]
+    pub end: Option<String>,
+    /// bars that are not closed too, with a column that says so
+    #[argh(switch)]
+    pub unconfirmed: bool,
+    /// fail, without a file, if bars are missing
+    #[argh(switch)]
+    pub complete: bool,
+}
+
+/// Show the newest price and the change of each instrument.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "overview",
+    help_triggers("-h", "--help"),
+    usage = "[--json]",
+    example = "okx-store overview",
+    note = "Reads files alone, never the network."
+)]
+pub(super) struct Overview {
+    /// print one JSON object
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Add an instrument to the configuration, or bars to one that is there.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "add-symbol",
+    help_triggers("-h", "--help"),
+    usage = "SYMBOL [--timeframes BAR …] [--interval S]
+                            [--history-days N] [--source MODE]",
+    example = "okx-store add-symbol SOL-USDT --timeframes 1m 1h 1Dutc --history-days 90",
+    note = "An instrument that is there keeps its bars and gets the new ones beside them;
+it is enabled if it was not. Comments in the file stay."
+)]
+pub(super) struct AddSymbol {
+    /// an instrument such as BTC-USDT or BTC-USDT-SWAP
+    #[argh(positional, arg_name = "SYMBOL")]
+    pub symbol: String,
+    /// one or more bars (1m 5m 1H 1D)
+    #[argh(option)]
+    pub timeframes: Vec<String>,
+    /// seconds between two polls, 1 to 86400 (60)
+    #[argh(option)]
+    pub interval: Option<String>,
+    /// how far back to fetch: N days, 1 to 10000 (365)
+    #[argh(option)]
+    pub history_days: Option<String>,
+    /// how fresh bars come: websocket, polling, hybrid or auto (hybrid)
+    #[argh(option)]
+    pub source: Option<String>,
+}
+
+/// Take an instrument out of the configuration.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "remove-symbol",
+    help_triggers("-h", "--help"),
+    usage = "SYMBOL [--purge]",
+    example = "okx-store remove-symbol SOL-USDT",
+    note = "Its database file stays, unless --purge is given."
+)]
+pub(super) struct RemoveSymbol {
+    /// the instrument
+    #[argh(positional, arg_name = "SYMBOL")]
+    pub symbol: String,
+    /// delete its database file, which cannot be undone
+    #[argh(switch)]
+    pub purge: bool,
+}
+
+/// List the instruments that are configured, or that the exchange offers.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "list",
+    help_triggers("-h", "--help"),
+    usage = "[--available [--type KIND]] [--json]",
+    example = "okx-store list --available --type SWAP"
+)]
+pub(super) struct List {
+    /// ask the exchange what it offers
+    #[argh(switch)]
+    pub available: bool,
+    /// of this kind: SPOT, SWAP, FUTURES, OPTION or MARGIN (SPOT)
+    #[argh(option, long = "type")]
+    pub kind: Option<String>,
+    /// print one JSON object
+    #[argh(switch)]
+    pub json: bool,
+}

@@ -1,0 +1,183 @@
+//! From the texts of a command line to typed values within their bounds. Each refusal names the
+//! option, the value and the rule, in one line.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use crate::bar::Bar;
+use crate::cli::args::{self, Word};
+use crate::cli::{Command, Export, Format, Output, Selection, Which};
+use crate::config::{Addition, HISTORY_DAYS, SYNC_INTERVAL_SECONDS};
+use crate::instrument::{Instrument, Series};
+use crate::okx::Kind;
+use crate::time::parse_time;
+
+/// Bounds of `--count`: nineteen years of minutes.
+const COUNT: RangeInclusive<i64> = 1..=10_000_000;
+/// The rows of a query that says nothing else.
+const COUNT_DEFAULT: u32 = 10;
+
+/// Checks all values of a command.
+pub(super) fn command(word: Word) -> Result<Command, String> {
+    Ok(match word {
+        Word::Status(args) => Command::Status { json: args.json },
+        Word::Sync(args) => Command::Sync(which(&args)?),
+        Word::Backfill(args) => Command::Backfill {
+            series: series(&args.symbol, &args.timeframe)?,
+            selection: selection(None, args.days, args.start, args.end)?.unwrap_or(Selection::All),
+        },
+        Word::Gaps(args) => gaps(&args)?,
+        Word::Query(args) => Command::Query {
+            series: series(&args.symbol, &args.timeframe)?,
+            format: format(args.format.as_deref(), args.json)?,
+            selection: selection(args.count, args.days, args.start, args.end)?
+                .unwrap_or(Selection::Newest(COUNT_DEFAULT)),
+        },
+        Word::Export(args) => Command::Export(export(args)?),
+        Word::Overview(args) => Command::Overview { json: args.json },
+        Word::AddSymbol(args) => Command::AddSymbol(addition(&args)?),
+        Word::RemoveSymbol(args) => {
+            Command::RemoveSymbol { instrument: parsed(&args.symbol)?, purge: args.purge }
+        }
+        Word::List(args) => {
+            if args.kind.is_some() && !args.available {
+                return Err("--type is for list --available alone".to_owned());
+            }
+            let kind = args.kind.map_or(Ok(Kind::Spot), |text| kind(&text))?;
+            Command::List { available: args.available.then_some(kind), json: args.json }
+        }
+    })
+}
+
+fn which(args: &args::Sync) -> Result<Which, String> {
+    match (args.all, args.symbols.is_empty()) {
+        (true, true) => Ok(Which::All),
+        (true, false) => Err("sync: give either symbols or --all".to_owned()),
+        (false, true) => {
+            Err("sync: give symbols, or --all for every configured instrument".to_owned())
+        }
+        (false, false) => Ok(Which::These(distinct(&args.symbols)?)),
+    }
+}
+
+fn gaps(args: &args::Gaps) -> Result<Command, String> {
+    if let Some(word) = args.series.get(2) {
+        return Err(format!("gaps: {word:?} is one word too many: give SYMBOL and TIMEFRAME"));
+    }
+    let instrument = args.series.first().map(|text| parsed(text)).transpose()?;
+    let bar = args.series.get(1).map(|text| parsed(text)).transpose()?;
+    Ok(Command::Gaps { instrument, bar, fill: args.fill, json: args.json })
+}
+
+fn export(args: args::Export) -> Result<Export, String> {
+    let output = match args.output.as_str() {
+        "" => return Err("export: OUTPUT is empty: give a file, or - for standard output".into()),
+        "-" => Output::Stdout,
+        path => Output::File(path.into()),
+    };
+    Ok(Export {
+        series: series(&args.symbol, &args.timeframe)?,
+        output,
+        selection: selection(None, args.days, args.start, args.end)?.unwrap_or(Selection::All),
+        unconfirmed: args.unconfirmed,
+        complete: args.complete,
+    })
+}
+
+fn addition(args: &args::AddSymbol) -> Result<Addition, String> {
+    let timeframes = distinct(&args.timeframes).map_err(|rule| format!("--timeframes: {rule}"))?;
+    let number = |name, text: &Option<String>, bounds| {
+        text.as_deref().map(|text| whole(name, text, bounds)).transpose()
+    };
+    let source = args.source.as_deref().map(|text| named("--source", text)).transpose()?;
+    Ok(Addition {
+        instrument: parsed(&args.symbol)?,
+        timeframes,
+        sync_interval_seconds: number("--interval", &args.interval, SYNC_INTERVAL_SECONDS)?,
+        max_history_days: number("--history-days", &args.history_days, HISTORY_DAYS)?,
+        realtime_source: source,
+    })
+}
+
+/// The one selection that was asked for, if any.
+fn selection(
+    count: Option<String>,
+    days: Option<String>,
+    start: Option<String>,
+    end: Option<String>,
+) -> Result<Option<Selection>, String> {
+    let given = [("--count", &count), ("--days", &days), ("--start", &start), ("--end", &end)];
+    let given: Vec<&str> =
+        given.into_iter().filter_map(|(name, text)| text.as_ref().map(|_| name)).collect();
+    match given[..] {
+        [] | [_] | ["--start", "--end"] => {}
+        [first, second, ..] => return Err(format!("{first} and {second} exclude each other")),
+    }
+    let time = |name, text: &str| parse_time(text).map_err(|error| format!("{name}: {error}"));
+    Ok(match (count, days, start, end) {
+        (Some(count), ..) => Some(Selection::Newest(whole("--count", &count, COUNT)?)),
+        (_, Some(days), ..) => Some(Selection::Days(whole("--days", &days, HISTORY_DAYS)?)),
+        (_, _, Some(from), to) => {
+            let start = time("--start", &from)?;
+            let end = to.as_deref().map(|text| time("--end", text)).transpose()?;
+            if let Some(to) = to.filter(|_| end.is_some_and(|end| end <= start)) {
+                return Err(format!("--end {to}: give a time after --start {from}"));
+            }
+            Some(Selection::Range { start, end })
+        }
+        (_, _, None, Some(_)) => return Err("--end is given without --start".to_owned()),
+        (None, None, None, None) => None,
+    })
+}
+
+fn format(text: Option<&str>, json: bool) -> Result<Format, String> {
+    match (text, json) {
+        (None, false) | (Some("table"), false) => Ok(Format::Table),
+        (None | Some("json"), true) | (Some("json"), false) => Ok(Format::Json),
+        (Some("csv"), false) => Ok(Format::Csv),
+        (Some("table" | "csv"), true) => Err("--format and --json exclude each other".to_owned()),
+        (Some(other), _) => Err(format!("--format {other}: give one of table, json, csv")),
+    }
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    let found = Kind::ALL.into_iter().find(|kind| kind.as_str().eq_ignore_ascii_case(text));
+    found.ok_or_else(|| {
+        format!("--type {text}: give one of {}", Kind::ALL.map(Kind::as_str).join(", "))
+    })
+}
+
+fn series(symbol: &str, timeframe: &str) -> Result<Series, String> {
+    Ok(Series { instrument: parsed::<Instrument>(symbol)?, bar: parsed::<Bar>(timeframe)? })
+}
+
+/// A value whose type's own error says all there is to say.
+fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse::<T>().map_err(|error| error.to_string())
+}
+
+fn named<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, String> {
+    parsed(text).map_err(|rule| format!("{name}: {rule}"))
+}
+
+/// Values in their order, each once.
+fn distinct<T: FromStr<Err: Display> + PartialEq>(texts: &[String]) -> Result<Vec<T>, String> {
+    let mut values = Vec::new();
+    for text in texts {
+        let value = parsed(text)?;
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    Ok(values)
+}
+
+fn whole(name: &str, text: &str, bounds: RangeInclusive<i64>) -> Result<u32, String> {
+    // `parse` alone would take a sign.
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|number| digits && bounds.contains(number));
+    number.and_then(|number| u32::try_from(number).ok()).ok_or_else(|| {
+        format!("{name} {text}: give a whole number from {} to {}", bounds.start(), bounds.end())
+    })
+}

@@ -1,0 +1,292 @@
+//! The command line, good and bad.
+
+use proptest::prelude::*;
+
+use crate::cli::*;
+use crate::config::RealtimeMode;
+
+/// Parses a line as a shell without quotes would.
+fn line(text: &str) -> Result<(Globals, Command), Usage> {
+    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    parse(&words)
+}
+
+fn command(text: &str) -> Command {
+    line(text).unwrap_or_else(|usage| panic!("{text}: {usage:?}")).1
+}
+
+fn instrument(name: &str) -> Instrument {
+    name.parse().unwrap()
+}
+
+fn series(name: &str, bar: &str) -> Series {
+    Series { instrument: instrument(name), bar: bar.parse().unwrap() }
+}
+
+fn addition(name: &str, bars: &[&str]) -> Addition {
+    Addition {
+        instrument: instrument(name),
+        timeframes: bars.iter().map(|bar| bar.parse().unwrap()).collect(),
+        sync_interval_seconds: None,
+        max_history_days: None,
+        realtime_source: None,
+    }
+}
+
+#[test]
+fn every_command_is_understood() {
+    let btc = || series("BTC-USDT", "1H");
+    let query = |selection, format| Command::Query { series: btc(), selection, format };
+    let backfill = |selection| Command::Backfill { series: btc(), selection };
+    let may = 1_714_521_600_000;
+    let range = |end| Selection::Range { start: may, end };
+    let gaps = |instrument, bar| Command::Gaps { instrument, bar, fill: false, json: false };
+    let these = |names: &[&str]| Which::These(names.iter().map(|name| instrument(name)).collect());
+    for (text, expected) in [
+        ("status", Command::Status { json: false }),
+        ("status --json", Command::Status { json: true }),
+        ("sync --all", Command::Sync(Which::All)),
+        ("sync btc/usdt ETH-USDT BTC-USDT", Command::Sync(these(&["BTC-USDT", "ETH-USDT"]))),
+        ("backfill BTC-USDT 1h", backfill(Selection::All)),
+        ("backfill BTC-USDT 1h --days 30", backfill(Selection::Days(30))),
+        ("backfill BTC-USDT 1h --start 2024-05-01", backfill(range(None))),
+        ("gaps", gaps(None, None)),
+        ("gaps BTC-USDT", gaps(Some(instrument("BTC-USDT")), None)),
+        ("gaps BTC-USDT 1h", gaps(Some(instrument("BTC-USDT")), Some(btc().bar))),
+        (
+            "gaps --fill --json",
+            Command::Gaps { instrument: None, bar: None, fill: true, json: true },
+        ),
+        ("query BTC-USDT 1h", query(Selection::Newest(10), Format::Table)),
+        ("query BTC-USDT 1h --json", query(Selection::Newest(10), Format::Json)),
+        ("query BTC-USDT 1h --format json --json", query(Selection::Newest(10), Format::Json)),
+        (
+            "query BTC-USDT 1h --count 10000000 --format csv",
+            query(Selection::Newest(10_000_000), Format::Csv),
+        ),
+        (
+            "query BTC-USDT 1h --start 1714521600000 --end 2024-05-01T00:00:01Z",
+            query(range(Some(may + 1_000)), Format::Table),
+        ),
+        ("overview", Command::Overview { json: false }),
+        ("add-symbol SOL-USDT", Command::AddSymbol(addition("SOL-USDT", &[]))),
+        (
+            "remove-symbol SOL-USDT",
+            Command::RemoveSymbol { instrument: instrument("SOL-USDT"), purge: false },
+        ),
+        (
+            "remove-symbol --purge SOL-USDT",
+            Command::RemoveSymbol { instrument: instrument("SOL-USDT"), purge: true },
+        ),
+        ("list", Command::List { available: None, json: false }),
+        ("list --available", Command::List { available: Some(Kind::Spot), json: false }),
+        (
+            "list --available --type swap --json",
+            Command::List { available: Some(Kind::Swap), json: true },
+        ),
+    ] {
+        assert_eq!(command(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn exports_go_to_a_file_or_to_standard_output() {
+    let plain = Export {
+        series: series("BTC-USDT", "1m"),
+        output: Output::Stdout,
+        selection: Selection::All,
+        unconfirmed: false,
+        complete: false,
+    };
+    assert_eq!(command("export BTC-USDT 1m -"), Command::Export(plain.clone()));
+    let file = Export {
+        output: Output::File("out.csv".into()),
+        selection: Selection::Days(7),
+        unconfirmed: true,
+        complete: true,
+        ..plain.clone()
+    };
+    let text = "export --complete BTC-USDT 1m --days=7 out.csv --unconfirmed";
+    assert_eq!(command(text), Command::Export(file));
+    let odd = Export { output: Output::File("--odd".into()), ..plain };
+    assert_eq!(command("export -- BTC-USDT 1m --odd"), Command::Export(odd));
+}
+
+#[test]
+fn options_stand_anywhere_and_in_both_forms() {
+    let expected = line("--config c.json --data-dir d --verbose status --json").unwrap();
+    assert_eq!(expected.0.config, Some("c.json".into()));
+    assert_eq!(expected.0.data_dir, Some("d".into()));
+    assert!(expected.0.verbose);
+    for text in [
+        "status --config c.json --data-dir d -v --json",
+        "--json --config=c.json status -v --data-dir=d",
+        "-v -v --data-dir d status --json --config c.json",
+    ] {
+        assert_eq!(line(text).as_ref(), Ok(&expected), "{text}");
+    }
+    assert_eq!(line("status --config=a=b").unwrap().0.config, Some("a=b".into()));
+    assert_eq!(command("--days 3 query BTC-USDT 1h"), command("query BTC-USDT --days 3 1h"));
+}
+
+#[test]
+fn timeframes_are_listed_in_every_way() {
+    let expected = Command::AddSymbol(addition("SOL-USDT", &["1m", "1H", "1D"]));
+    for text in [
+        "add-symbol SOL-USDT --timeframes 1m 1h 1d",
+        "add-symbol --timeframes 1m 1h 1d SOL-USDT",
+        "add-symbol --timeframes 1m,1h,1d SOL-USDT",
+        "add-symbol --timeframes=1m,1h 1d SOL/USDT",
+        "add-symbol --timeframes 1m --timeframes 1h SOL-USDT --timeframes 1d",
+        "--timeframes 1m 1h 1d add-symbol SOL-USDT",
+        "add-symbol SOL-USDT --timeframes 1m 1h 1H 1d 1m",
+    ] {
+        assert_eq!(command(text), expected, "{text}");
+    }
+    let full = Addition {
+        sync_interval_seconds: Some(30),
+        max_history_days: Some(90),
+        realtime_source: Some(RealtimeMode::Polling),
+        ..addition("SOL-USDT", &["1M"])
+    };
+    assert_eq!(
+        command(
+            "add-symbol SOL-USDT --timeframes 1M --interval 30 --history-days=90 --source polling"
+        ),
+        Command::AddSymbol(full)
+    );
+}
+
+#[test]
+fn what_is_wrong_is_told_in_a_line() {
+    for (text, expected) in [
+        ("", "give a command: okx-store --help lists them"),
+        ("--json", "give a command: okx-store --help lists them"),
+        ("stauts", "unknown command \"stauts\", did you mean status?"),
+        ("daemon", "unknown command \"daemon\": okx-store --help lists them"),
+        ("--confg c.json status", "unknown option \"--confg\", did you mean --config?"),
+        ("status --frobnicate", "unknown option \"--frobnicate\": okx-store COMMAND --help lists"),
+        ("status -5", "unknown option \"-5\""),
+        ("sync --all --count 3", "sync has no option --count: see okx-store sync --help"),
+        ("sync --all --json", "sync has no option --json: see okx-store sync --help"),
+        ("status --json=yes", "--json takes no value"),
+        ("status --config", "--config: a value is missing"),
+        ("status --config=", "--config: a value is missing"),
+        ("--config --json status", "--config: a value is missing"),
+        ("query BTC-USDT 1h --count -v", "--count: a value is missing"),
+        ("add-symbol A-B --timeframes", "--timeframes: a value is missing"),
+        ("add-symbol A-B --timeframes 1m,,1h", "--timeframes: a value is missing"),
+        ("status --config a --config b", "--config is given twice"),
+        ("query BTC-USDT 1h --count 1 --count=2", "--count is given twice"),
+        ("query", "query: give SYMBOL, TIMEFRAME: see okx-store query --help"),
+        ("export BTC-USDT 1h", "export: give OUTPUT: see okx-store export --help"),
+        ("query BTC-USDT 1h 5", "query: \"5\" is one word too many"),
+        ("status BTC-USDT", "status: \"BTC-USDT\" is one word too many"),
+        ("gaps BTC-USDT 1h 5", "gaps: \"5\" is one word too many"),
+        ("sync", "sync: give symbols, or --all for every configured instrument"),
+        ("sync BTC-USDT --all", "sync: give either symbols or --all"),
+        ("sync ../../etc/passwd", "\"../../etc/passwd\" is no instrument: give a name such as"),
+        ("query BTC-USDT;DROP 1h", "\"BTC-USDT;DROP\" is no instrument"),
+        ("query BTC-USDT 7m", "\"7m\" is no bar: give one of 1s 1m"),
+        ("gaps BTC-USDT 1x", "\"1x\" is no bar"),
+        ("query BTC-USDT 1h --count -3", "--count -3: give a whole number from 1 to 10000000"),
+        ("query BTC-USDT 1h --count=-3", "--count -3: give a whole number from 1 to 10000000"),
+        ("query BTC-USDT 1h --count 0", "--count 0: give a whole number"),
+        ("query BTC-USDT 1h --count 10000001", "--count 10000001: give a whole number"),
+        ("query BTC-USDT 1h --count +3", "--count +3: give a whole number"),
+        ("query BTC-USDT 1h --count 1e3", "--count 1e3: give a whole number"),
+        ("query BTC-USDT 1h --days 0", "--days 0: give a whole number from 1 to 10000"),
+        ("query BTC-USDT 1h --start yesterday", "--start: \"yesterday\" is no time: give a date"),
+        ("query BTC-USDT 1h --start -5", "--start: \"-5\" is no time"),
+        (
+            "query BTC-USDT 1h --start 2024-05-01 --end 2024-05-01",
+            "--end 2024-05-01: give a time after --start 2024-05-01",
+        ),
+        ("query BTC-USDT 1h --start 2024-05-01 --end soon", "--end: \"soon\" is no time"),
+        ("query BTC-USDT 1h --end 2024-05-01", "--end is given without --start"),
+        ("query BTC-USDT 1h --days 3 --end 2024-05-01", "--days and --end exclude each other"),
+        ("query BTC-USDT 1h --days 3 --start 2024-05-01", "--days and --start exclude each other"),
+        ("query BTC-USDT 1h --count 3 --days 3", "--count and --days exclude each other"),
+        ("query BTC-USDT 1h --format xml", "--format xml: give one of table, json, csv"),
+        ("query BTC-USDT 1h --format csv --json", "--format and --json exclude each other"),
+        ("add-symbol A-B --timeframes 1m 7m", "--timeframes: \"7m\" is no bar"),
+        ("add-symbol A-B --interval 0", "--interval 0: give a whole number from 1 to 86400"),
+        ("add-symbol A-B --history-days x", "--history-days x: give a whole number from 1 to"),
+        ("add-symbol A-B --source fast", "--source: \"fast\" is no mode: give one of websocket"),
+        ("list --type SWAP", "--type is for list --available alone"),
+        ("list --available --type COIN", "--type COIN: give one of SPOT, SWAP, FUTURES, OPTION"),
+    ] {
+        match line(text) {
+            Err(Usage::Bad(told)) => {
+                assert!(told.starts_with(expected), "{text}: {told}");
+                assert!(!told.contains('\n'), "{text}: {told}");
+            }
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn help_and_version_come_first() {
+    assert_eq!(line("sync --bogus --version"), Err(Usage::Version));
+    let help = |text: &str| match line(text) {
+        Err(Usage::Help(help)) => help,
+        other => panic!("{text}: {other:?}"),
+    };
+    assert!(help("--help").starts_with("Usage: okx-store ["));
+    for text in ["query --help", "--help query", "help query", "query BTC-USDT --bogus -h"] {
+        assert!(help(text).starts_with("Usage: okx-store query SYMBOL TIMEFRAME\n"), "{text}");
+    }
+    assert!(matches!(line("export BTC-USDT 1m -- --help"), Ok((_, Command::Export(_)))));
+}
+
+#[test]
+fn every_help_fits_a_terminal_and_has_an_example() {
+    let top = match line("--help") {
+        Err(Usage::Help(top)) => top,
+        other => panic!("{other:?}"),
+    };
+    let listed = top.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands: Vec<&str> = listed
+        .take_while(|line| !line.is_empty())
+        .filter(|line| !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(commands.len(), 10, "{commands:?}");
+    let each = commands.iter().map(|command| match line(&format!("{command} --help")) {
+        Err(Usage::Help(help)) => help,
+        other => panic!("{other:?}"),
+    });
+    for help in each.chain([top.clone()]) {
+        assert!(help.contains("Examples:\n  okx-store "), "{help}");
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
+}
+
+proptest! {
+    /// Whatever is said, the answer is a command or one line, and never a panic or a text of
+    /// argh's own, which would mean that the sorting let something through.
+    #[test]
+    fn no_words_are_beyond_answer(
+        words in prop::collection::vec(
+            prop_oneof![
+                prop::sample::select(vec![
+                    "status", "sync", "query", "export", "gaps", "add-symbol", "list", "BTC-USDT",
+                    "1m", "1h", "-", "--", "-v", "--json", "--all", "--count", "--days", "5", "-3",
+                    "--timeframes", "--start", "2024-05-01", "--config", "--config=", "--format=csv",
+                    "--type", "--available", "--=", "-=", "", "--interval=1", "1m,1h",
+                ]).prop_map(str::to_owned),
+                any::<String>(),
+            ],
+            0..8,
+        )
+    ) {
+        if let Err(Usage::Bad(told)) = parse(&words) {
+            prop_assert!(!told.is_empty() && !told.contains(char::is_control), "{told:?}");
+            let foreign = ["Unrecognized", "Required", "Error parsing", "One of the following"];
+            prop_assert!(!foreign.iter().any(|words| told.contains(words)), "{told:?}");
+        }
+    }
+}

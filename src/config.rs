@@ -1,0 +1,331 @@
+//! The configuration: which instruments to mirror, how, and where to.
+//!
+//! A file is read in two steps: to a raw form, JSON with `//` comments, and from there, checked,
+//! to a [`Config`], all of whose values are typed and within their bounds. What is wrong is
+//! refused with its file, line, key, value and rule; secrets come from the environment alone.
+//!
+//! | key | bounds |
+//! |---|---|
+//! | `rest_url`, `ws_url` | scheme, host and port; `http` and `ws` for loopback addresses alone |
+//! | `rate_limit_per_minute` | 0–10,000 |
+//! | `max_concurrent_syncs` | 1–16 |
+//! | `commit_interval_ms` | 1–60,000 |
+//! | `websocket_config.max_reconnect_attempts` | 1–1,000 |
+//! | `.heartbeat_interval`, `.connection_timeout` | 0.1–600 s, 0.1–120 s |
+//! | `.ping_interval` | 0.1 s to below 30 s: the exchange closes a connection silent for so long |
+//! | `.max_connection_age` | 1–86,400 s |
+//! | `.reconnect_delay_base` ≤ `.reconnect_delay_max` | 0.01–3,600 s |
+//! | `.buffer_size` | 1–100,000 rows |
+//! | `circuit_breaker.failure_threshold`, `.recovery_timeout` | 1–1,000, 0.1–300 s |
+//! | `instruments[].sync_interval_seconds`, `.max_history_days` | 1–86,400, 1–10,000 |
+
+mod check;
+mod edit;
+mod environment;
+mod error;
+mod raw;
+mod url;
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use log::LevelFilter;
+
+pub use crate::config::edit::{Addition, Edit, add_instrument, remove_instrument};
+pub use crate::config::environment::Environment;
+pub use crate::config::error::{ConfigError, Refusal};
+pub use crate::okx::Region;
+
+use crate::bar::Bar;
+use crate::config::environment::Place;
+use crate::instrument::{Instrument, Series};
+use crate::time::{MINUTE, Millis, SECOND};
+
+/// The sample at the top of the repository: all keys with their defaults. It is what the first
+/// edit writes where there is no file yet.
+const SAMPLE: &str = include_str!("../config.json");
+/// Bounds of an instrument's interval between two polls, seconds.
+pub const SYNC_INTERVAL_SECONDS: RangeInclusive<i64> = 1..=86_400;
+/// Bounds of a length of history, days. OKX's own goes back to 2017.
+pub const HISTORY_DAYS: RangeInclusive<i64> = 1..=10_000;
+/// The bars of an instrument that names none, and the instruments where there is no file.
+const TIMEFRAMES: [&str; 4] = ["1m", "5m", "1H", "1D"];
+const INSTRUMENTS: [&str; 2] = ["BTC-USDT", "ETH-USDT"];
+
+/// A checked configuration. Paths are absolute.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The file it was read from; where there is none, the one that the first edit writes.
+    pub file: PathBuf,
+    /// Whether there is no file, and these are the built-in defaults.
+    pub is_builtin: bool,
+    /// The folder of the database files.
+    pub data_dir: PathBuf,
+    /// Chooses the exchange's hosts.
+    pub region: Region,
+    /// Takes the place of the region's REST address; without a final `/`.
+    pub rest_url: Option<String>,
+    /// Takes the place of the region's stream address; without a path.
+    pub ws_url: Option<String>,
+    /// Roots of trust instead of the built-in ones, in PEM form; without the key, the file that
+    /// `SSL_CERT_FILE` names.
+    pub ca_file: Option<PathBuf>,
+    /// Whether to use the exchange's demo trading environment.
+    pub sandbox: bool,
+    /// Requests in a minute over all endpoints; 0: only the exchange's own limits hold.
+    pub rate_limit_per_minute: u32,
+    /// Whether the daemon may run.
+    pub enable_auto_sync: bool,
+    /// Whether the daemon fills old history at once, and not only after the first interval.
+    pub sync_on_startup: bool,
+    /// The number of pollers.
+    pub max_concurrent_syncs: usize,
+    /// What is logged.
+    pub log_level: LevelFilter,
+    /// Where it is logged to, beside stderr, if the key is given.
+    pub log_file: Option<PathBuf>,
+    /// The least time between two commits of running bars to one file.
+    pub commit_interval_ms: Millis,
+    /// How fresh bars come, for instruments that do not say otherwise.
+    pub realtime_mode: RealtimeMode,
+    /// Whether the stream may be used at all.
+    pub enable_websocket: bool,
+    /// Whether polling takes over while the stream is lost.
+    pub websocket_fallback_enabled: bool,
+    /// The stream's connection.
+    pub websocket: WebsocketConfig,
+    /// When to leave the stream alone for a while.
+    pub circuit_breaker: CircuitBreaker,
+    /// What to mirror; no symbol comes twice.
+    pub instruments: Vec<InstrumentConfig>,
+}
+
+/// The keys of `websocket_config`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WebsocketConfig {
+    /// Failures in a row before the breaker opens.
+    pub max_reconnect_attempts: u32,
+    /// The connection is dead when nothing came for so long after a ping.
+    pub heartbeat_interval_ms: Millis,
+    /// After so much silence a ping is sent.
+    pub ping_interval_ms: Millis,
+    /// How long a connection may take to be made.
+    pub connection_timeout_ms: Millis,
+    /// The age at which a connection is replaced.
+    pub max_connection_age_ms: Millis,
+    /// The first wait before a reconnect, which doubles from there …
+    pub reconnect_delay_base_ms: Millis,
+    /// … up to this one.
+    pub reconnect_delay_max_ms: Millis,
+    /// Whether compression is used if the exchange offers it.
+    pub enable_compression: bool,
+    /// Rows between the stream and the writer.
+    pub buffer_size: usize,
+}
+
+/// The keys of `circuit_breaker`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CircuitBreaker {
+    /// Failures within a minute that open it.
+    pub failure_threshold: u32,
+    /// How long it stays open, at first.
+    pub recovery_timeout_ms: Millis,
+}
+
+/// One element of `instruments`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstrumentConfig {
+    /// What is mirrored.
+    pub instrument: Instrument,
+    /// At which lengths: at least one, none twice.
+    pub timeframes: Vec<Bar>,
+    /// The time between two polls.
+    pub sync_interval_ms: Millis,
+    /// How far back to fetch. Nothing is ever deleted by it.
+    pub max_history_days: u32,
+    /// Whether it is mirrored at present.
+    pub enabled: bool,
+    /// How fresh bars come.
+    pub realtime_source: RealtimeMode,
+    /// Whether polling takes over while the stream is lost.
+    pub fallback_to_polling: bool,
+    /// Whether it is streamed if it may be.
+    pub websocket_priority: bool,
+}
+
+/// How fresh bars come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RealtimeMode {
+    /// By the stream.
+    Websocket,
+    /// By asking at intervals.
+    Polling,
+    /// By the stream, and by asking as soon as it is lost.
+    Hybrid,
+    /// By the stream while it is good.
+    Auto,
+}
+
+impl Config {
+    /// Finds, reads and checks the configuration of this process.
+    ///
+    /// `file` and `data_dir` are the command line's; relative ones start from the current folder,
+    /// whereas paths in the file start from the file's own.
+    ///
+    /// # Errors
+    ///
+    /// A named file is absent, a file cannot be read, or something in it is refused.
+    pub fn load(file: Option<&Path>, data_dir: Option<&Path>) -> Result<Config, ConfigError> {
+        Config::load_in(&Environment::read(), file, data_dir)
+    }
+
+    /// The same in given surroundings.
+    pub fn load_in(
+        environment: &Environment,
+        file: Option<&Path>,
+        data_dir: Option<&Path>,
+    ) -> Result<Config, ConfigError> {
+        let mut config = match environment.find(file)? {
+            Place::File(file) => {
+                let text = raw::read(&file)?;
+                check::config(&file, &text, environment.home.as_deref())?
+            }
+            Place::Nowhere(file) => Config::builtin(file),
+        };
+        if let Some(data_dir) = data_dir {
+            config.data_dir = environment.folder.join(data_dir);
+        }
+        config.ca_file = config.ca_file.or_else(|| environment.ca_file.clone());
+        Ok(config)
+    }
+
+    /// What holds where no file says otherwise; `file` is the one that an edit would write.
+    fn builtin(file: PathBuf) -> Config {
+        Config {
+            data_dir: file.with_file_name("data"),
+            file,
+            is_builtin: true,
+            region: Region::Global,
+            rest_url: None,
+            ws_url: None,
+            ca_file: None,
+            sandbox: false,
+            rate_limit_per_minute: 240,
+            enable_auto_sync: true,
+            sync_on_startup: true,
+            max_concurrent_syncs: 3,
+            log_level: LevelFilter::Info,
+            log_file: None,
+            commit_interval_ms: 100,
+            realtime_mode: RealtimeMode::Hybrid,
+            enable_websocket: true,
+            websocket_fallback_enabled: true,
+            websocket: WebsocketConfig {
+                max_reconnect_attempts: 5,
+                heartbeat_interval_ms: 30 * SECOND,
+                ping_interval_ms: 20 * SECOND,
+                connection_timeout_ms: 10 * SECOND,
+                max_connection_age_ms: 60 * MINUTE,
+                reconnect_delay_base_ms: SECOND,
+                reconnect_delay_max_ms: MINUTE,
+                enable_compression: true,
+                buffer_size: 1_000,
+            },
+            circuit_breaker: CircuitBreaker { failure_threshold: 5, recovery_timeout_ms: MINUTE },
+            instruments: INSTRUMENTS
+                .map(|name| name.parse().expect("because the built-in names are sound"))
+                .map(InstrumentConfig::new)
+                .into(),
+        }
+    }
+
+    /// The base of all REST addresses, such as `https://openapi.okx.com`.
+    pub fn rest_url(&self) -> &str {
+        self.rest_url.as_deref().unwrap_or(self.region.rest_url())
+    }
+
+    /// Every series of every enabled instrument, in the order of the file.
+    pub fn series(&self) -> impl Iterator<Item = Series> + '_ {
+        self.instruments.iter().filter(|entry| entry.enabled).flat_map(InstrumentConfig::series)
+    }
+
+    /// What is configured for an instrument.
+    pub fn instrument(&self, instrument: &Instrument) -> Option<&InstrumentConfig> {
+        self.instruments.iter().find(|entry| entry.instrument == *instrument)
+    }
+}
+
+impl InstrumentConfig {
+    /// The defaults.
+    pub fn new(instrument: Instrument) -> InstrumentConfig {
+        InstrumentConfig {
+            instrument,
+            timeframes: default_timeframes(),
+            sync_interval_ms: MINUTE,
+            max_history_days: 365,
+            enabled: true,
+            realtime_source: RealtimeMode::Hybrid,
+            fallback_to_polling: true,
+            websocket_priority: true,
+        }
+    }
+
+    /// One series for each of its bars.
+    pub fn series(&self) -> impl Iterator<Item = Series> + '_ {
+        let instrument = &self.instrument;
+        self.timeframes.iter().map(|&bar| Series { instrument: instrument.clone(), bar })
+    }
+}
+
+/// The bars of an instrument that names none.
+pub fn default_timeframes() -> Vec<Bar> {
+    TIMEFRAMES.map(|name| name.parse().expect("because the built-in names are sound")).into()
+}
+
+impl RealtimeMode {
+    const ALL: [RealtimeMode; 4] =
+        [RealtimeMode::Websocket, RealtimeMode::Polling, RealtimeMode::Hybrid, RealtimeMode::Auto];
+
+    /// Its name in a configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RealtimeMode::Websocket => "websocket",
+            RealtimeMode::Polling => "polling",
+            RealtimeMode::Hybrid => "hybrid",
+            RealtimeMode::Auto => "auto",
+        }
+    }
+}
+
+impl fmt::Display for RealtimeMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Text that names no mode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RealtimeModeError(String);
+
+impl fmt::Display for RealtimeModeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is no mode: give one of ", self.0)?;
+        f.write_str(&RealtimeMode::ALL.map(RealtimeMode::as_str).join(", "))
+    }
+}
+
+impl std::error::Error for RealtimeModeError {}
+
+impl FromStr for RealtimeMode {
+    type Err = RealtimeModeError;
+
+    fn from_str(text: &str) -> Result<RealtimeMode, RealtimeModeError> {
+        let found = RealtimeMode::ALL.into_iter().find(|mode| mode.as_str() == text);
+        found.ok_or_else(|| RealtimeModeError(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
