@@ -1,18 +1,22 @@
 //! The store on disk: one SQLite file per instrument, and what can go wrong with it.
 //!
-//! **Invariant:** only the writer thread opens a file for writing ([`file`]); everybody else
-//! reads ([`read`]).
+//! **Invariant:** only the writer thread opens a file for writing ([`mod@file`]); everybody else
+//! reads ([`read`], [`query`]).
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+use crate::bar::Bar;
 use crate::instrument::Instrument;
 
 pub mod file;
 pub mod files;
+pub mod query;
 pub mod read;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod schema;
 
 /// Where the file of an instrument lies.
@@ -85,6 +89,15 @@ pub enum StoreError {
         /// Whose it should be.
         wanted: String,
     },
+    /// The file has no candles of this bar.
+    NoBar {
+        /// The file.
+        path: PathBuf,
+        /// The bar.
+        bar: Bar,
+        /// The bars of which it has some.
+        stored: Vec<Bar>,
+    },
     /// SQLite says no.
     Sql {
         /// The file.
@@ -132,6 +145,14 @@ impl fmt::Display for StoreError {
                 "{}: holds candles of {found}, not of {wanted}: use another data_dir for these",
                 path.display()
             ),
+            StoreError::NoBar { path, bar, stored } => {
+                write!(f, "{}: holds no {bar} candles", path.display())?;
+                let names: Vec<&str> = stored.iter().map(|bar| bar.name()).collect();
+                match names.join(" ") {
+                    none if none.is_empty() => f.write_str(" nor any others: sync it first"),
+                    names => write!(f, ", only {names}: sync that bar first"),
+                }
+            }
             StoreError::Sql { path, doing, source } => {
                 write!(f, "{}: cannot {doing}: {source}", path.display())
             }

@@ -9,8 +9,8 @@ use std::slice::Iter;
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, FromArgs, Optionality};
 
-use crate::cli::Usage;
 use crate::cli::args::Args;
+use crate::cli::command::Usage;
 use crate::spelling::nearest;
 
 /// The program's name in help and hints.

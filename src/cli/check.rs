@@ -7,16 +7,19 @@ use std::str::FromStr;
 
 use crate::bar::Bar;
 use crate::cli::args::{self, Word};
-use crate::cli::{Command, Export, Format, Output, Selection, Which};
+use crate::cli::command::{Command, Which};
+use crate::cli::export::{Export, Target};
+use crate::cli::gaps::Gaps;
+use crate::cli::query::{self, Format, Query};
 use crate::config::{Addition, HISTORY_DAYS, SYNC_INTERVAL_SECONDS};
 use crate::instrument::{Instrument, Series};
 use crate::okx::Kind;
+use crate::span::Span;
+use crate::store::query::{EVERYTHING, Selection};
 use crate::time::parse_time;
 
 /// Bounds of `--count`: nineteen years of minutes.
 const COUNT: RangeInclusive<i64> = 1..=10_000_000;
-/// The rows of a query that says nothing else.
-const COUNT_DEFAULT: u32 = 10;
 
 /// Checks all values of a command.
 pub(super) fn command(word: Word) -> Result<Command, String> {
@@ -25,15 +28,15 @@ pub(super) fn command(word: Word) -> Result<Command, String> {
         Word::Sync(args) => Command::Sync(which(&args)?),
         Word::Backfill(args) => Command::Backfill {
             series: series(&args.symbol, &args.timeframe)?,
-            selection: selection(None, args.days, args.start, args.end)?.unwrap_or(Selection::All),
+            selection: selection(None, args.days, args.start, args.end)?.unwrap_or_default(),
         },
         Word::Gaps(args) => gaps(&args)?,
-        Word::Query(args) => Command::Query {
+        Word::Query(args) => Command::Query(Query {
             series: series(&args.symbol, &args.timeframe)?,
             format: format(args.format.as_deref(), args.json)?,
             selection: selection(args.count, args.days, args.start, args.end)?
-                .unwrap_or(Selection::Newest(COUNT_DEFAULT)),
-        },
+                .unwrap_or(query::ROWS),
+        }),
         Word::Export(args) => Command::Export(export(args)?),
         Word::Overview(args) => Command::Overview { json: args.json },
         Word::AddSymbol(args) => Command::AddSymbol(addition(&args)?),
@@ -67,19 +70,20 @@ fn gaps(args: &args::Gaps) -> Result<Command, String> {
     }
     let instrument = args.series.first().map(|text| parsed(text)).transpose()?;
     let bar = args.series.get(1).map(|text| parsed(text)).transpose()?;
-    Ok(Command::Gaps { instrument, bar, fill: args.fill, json: args.json })
+    let asked = Gaps { instrument, bar, json: args.json };
+    Ok(Command::Gaps { asked, fill: args.fill })
 }
 
 fn export(args: args::Export) -> Result<Export, String> {
-    let output = match args.output.as_str() {
+    let target = match args.output.as_str() {
         "" => return Err("export: OUTPUT is empty: give a file, or - for standard output".into()),
-        "-" => Output::Stdout,
-        path => Output::File(path.into()),
+        "-" => Target::Stdout,
+        path => Target::File(path.into()),
     };
     Ok(Export {
         series: series(&args.symbol, &args.timeframe)?,
-        output,
-        selection: selection(None, args.days, args.start, args.end)?.unwrap_or(Selection::All),
+        target,
+        selection: selection(None, args.days, args.start, args.end)?.unwrap_or_default(),
         unconfirmed: args.unconfirmed,
         complete: args.complete,
     })
@@ -124,7 +128,7 @@ fn selection(
             if let Some(to) = to.filter(|_| end.is_some_and(|end| end <= start)) {
                 return Err(format!("--end {to}: give a time after --start {from}"));
             }
-            Some(Selection::Range { start, end })
+            Some(Selection::Range(Span::new(start, end.unwrap_or(EVERYTHING.end))))
         }
         (_, _, None, Some(_)) => return Err("--end is given without --start".to_owned()),
         (None, None, None, None) => None,

@@ -2,8 +2,16 @@
 
 use proptest::prelude::*;
 
-use crate::cli::*;
+use crate::cli::command::{Command, Globals, Usage, Which, parse};
+use crate::cli::export::{Export, Target};
+use crate::cli::gaps::Gaps;
+use crate::cli::query::{Format, Query};
+use crate::config::Addition;
 use crate::config::RealtimeMode;
+use crate::instrument::{Instrument, Series};
+use crate::okx::Kind;
+use crate::span::Span;
+use crate::store::query::{EVERYTHING, Selection};
 
 /// Parses a line as a shell without quotes would.
 fn line(text: &str) -> Result<(Globals, Command), Usage> {
@@ -36,26 +44,29 @@ fn addition(name: &str, bars: &[&str]) -> Addition {
 #[test]
 fn every_command_is_understood() {
     let btc = || series("BTC-USDT", "1H");
-    let query = |selection, format| Command::Query { series: btc(), selection, format };
+    let query = |selection, format| Command::Query(Query { series: btc(), selection, format });
     let backfill = |selection| Command::Backfill { series: btc(), selection };
     let may = 1_714_521_600_000;
-    let range = |end| Selection::Range { start: may, end };
-    let gaps = |instrument, bar| Command::Gaps { instrument, bar, fill: false, json: false };
+    let range = |end| Selection::Range(Span::new(may, end));
+    let gaps = |instrument, bar| Command::Gaps {
+        asked: Gaps { instrument, bar, json: false },
+        fill: false,
+    };
     let these = |names: &[&str]| Which::These(names.iter().map(|name| instrument(name)).collect());
     for (text, expected) in [
         ("status", Command::Status { json: false }),
         ("status --json", Command::Status { json: true }),
         ("sync --all", Command::Sync(Which::All)),
         ("sync btc/usdt ETH-USDT BTC-USDT", Command::Sync(these(&["BTC-USDT", "ETH-USDT"]))),
-        ("backfill BTC-USDT 1h", backfill(Selection::All)),
+        ("backfill BTC-USDT 1h", backfill(Selection::Range(EVERYTHING))),
         ("backfill BTC-USDT 1h --days 30", backfill(Selection::Days(30))),
-        ("backfill BTC-USDT 1h --start 2024-05-01", backfill(range(None))),
+        ("backfill BTC-USDT 1h --start 2024-05-01", backfill(range(EVERYTHING.end))),
         ("gaps", gaps(None, None)),
         ("gaps BTC-USDT", gaps(Some(instrument("BTC-USDT")), None)),
         ("gaps BTC-USDT 1h", gaps(Some(instrument("BTC-USDT")), Some(btc().bar))),
         (
             "gaps --fill --json",
-            Command::Gaps { instrument: None, bar: None, fill: true, json: true },
+            Command::Gaps { asked: Gaps { instrument: None, bar: None, json: true }, fill: true },
         ),
         ("query BTC-USDT 1h", query(Selection::Newest(10), Format::Table)),
         ("query BTC-USDT 1h --json", query(Selection::Newest(10), Format::Json)),
@@ -66,7 +77,7 @@ fn every_command_is_understood() {
         ),
         (
             "query BTC-USDT 1h --start 1714521600000 --end 2024-05-01T00:00:01Z",
-            query(range(Some(may + 1_000)), Format::Table),
+            query(range(may + 1_000), Format::Table),
         ),
         ("overview", Command::Overview { json: false }),
         ("add-symbol SOL-USDT", Command::AddSymbol(addition("SOL-USDT", &[]))),
@@ -93,14 +104,14 @@ fn every_command_is_understood() {
 fn exports_go_to_a_file_or_to_standard_output() {
     let plain = Export {
         series: series("BTC-USDT", "1m"),
-        output: Output::Stdout,
-        selection: Selection::All,
+        target: Target::Stdout,
+        selection: Selection::default(),
         unconfirmed: false,
         complete: false,
     };
     assert_eq!(command("export BTC-USDT 1m -"), Command::Export(plain.clone()));
     let file = Export {
-        output: Output::File("out.csv".into()),
+        target: Target::File("out.csv".into()),
         selection: Selection::Days(7),
         unconfirmed: true,
         complete: true,
@@ -108,7 +119,7 @@ fn exports_go_to_a_file_or_to_standard_output() {
     };
     let text = "export --complete BTC-USDT 1m --days=7 out.csv --unconfirmed";
     assert_eq!(command(text), Command::Export(file));
-    let odd = Export { output: Output::File("--odd".into()), ..plain };
+    let odd = Export { target: Target::File("--odd".into()), ..plain };
     assert_eq!(command("export -- BTC-USDT 1m --odd"), Command::Export(odd));
 }
 

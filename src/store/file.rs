@@ -229,7 +229,7 @@ fn replace_row(
 }
 
 /// Reads a whole row of a table of candles.
-fn read_state(row: &rusqlite::Row<'_>) -> rusqlite::Result<State> {
+pub(crate) fn read_state(row: &rusqlite::Row<'_>) -> rusqlite::Result<State> {
     let source = if row.get::<_, i64>(9)? == 0 { Source::Rest } else { Source::Stream };
     Ok(State { candle: read_candle(row)?, source, updated_at: row.get(10)? })
 }

@@ -1,0 +1,188 @@
+//! What the commands that only read need to know: where the files are, whose they are, and what
+//! is wanted in them.
+
+use std::fs;
+use std::path::Path;
+use std::time::SystemTime;
+
+use crate::bar::{Bar, Grid};
+use crate::cli::outcome::Failure;
+use crate::coverage::Coverage;
+use crate::instrument::Instrument;
+use crate::span::Span;
+use crate::store::read::Reader;
+use crate::store::{Identity, StoreError, file_path};
+use crate::time::{DAY, Millis};
+
+/// An instrument as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// What is traded.
+    pub instrument: Instrument,
+    /// The lengths of candle to keep.
+    pub bars: Vec<Bar>,
+    /// How far back, days of 24 hours.
+    pub history_days: u32,
+    /// Whether it is kept fresh.
+    pub enabled: bool,
+}
+
+impl Wanted {
+    /// Whether this length of candle is kept.
+    pub fn has(&self, bar: Bar) -> bool {
+        self.bars.contains(&bar)
+    }
+}
+
+/// The folder of files and what is configured for it.
+#[derive(Clone, Copy, Debug)]
+pub struct House<'a> {
+    /// The folder.
+    pub data_dir: &'a Path,
+    /// Whose candles are in it.
+    pub identity: &'a Identity,
+    /// The configured instruments.
+    pub instruments: &'a [Wanted],
+}
+
+impl House<'_> {
+    /// The configuration of an instrument.
+    pub fn wanted(&self, instrument: &Instrument) -> Option<&Wanted> {
+        self.instruments.iter().find(|wanted| wanted.instrument == *instrument)
+    }
+
+    /// The file of an instrument, for reading. Nothing where it was never synced.
+    pub fn open(&self, instrument: &Instrument) -> Result<Option<Reader>, StoreError> {
+        match Reader::open(&file_path(self.data_dir, instrument), self.identity) {
+            Err(StoreError::Missing { .. }) => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    /// The file of an instrument that is asked for by name; one that nobody has heard of is told
+    /// from one that waits for its first sync.
+    pub fn find(&self, instrument: &Instrument) -> Result<Reader, Failure> {
+        let path = file_path(self.data_dir, instrument);
+        match Reader::open(&path, self.identity) {
+            Err(StoreError::Missing { .. }) if self.wanted(instrument).is_none() => {
+                Err(Failure::Unknown { instrument: instrument.clone() })
+            }
+            opened => Ok(opened?),
+        }
+    }
+
+    /// The size of an instrument's file and its log, bytes.
+    pub fn bytes(&self, instrument: &Instrument) -> u64 {
+        let path = file_path(self.data_dir, instrument);
+        let size = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
+        size(&path) + size(&path.with_extension("db-wal"))
+    }
+
+    /// Instruments that have a file but are not configured, by name.
+    pub fn strangers(&self) -> Vec<Instrument> {
+        let entries = fs::read_dir(self.data_dir).into_iter().flatten().flatten();
+        let named = entries.filter_map(|entry| {
+            let name = entry.file_name();
+            let name = name.to_str()?.strip_suffix(".db")?;
+            // A name that is not in its normal form is not one that the store would open.
+            name.parse::<Instrument>().ok().filter(|instrument| instrument.as_str() == name)
+        });
+        let mut found: Vec<Instrument> = named.filter(|name| self.wanted(name).is_none()).collect();
+        found.sort();
+        found
+    }
+
+    /// What to add to the machine's time for the exchange's, ms: what the last commit to any of the
+    /// configured files has left, 0 where there is none.
+    pub fn clock_offset_ms(&self) -> Millis {
+        let changed = |wanted: &Wanted| {
+            let path = file_path(self.data_dir, &wanted.instrument);
+            let time = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
+            time(&path).max(time(&path.with_extension("db-wal")))
+        };
+        let mut files: Vec<(SystemTime, &Instrument)> = self
+            .instruments
+            .iter()
+            .filter_map(|wanted| Some((changed(wanted)?, &wanted.instrument)))
+            .collect();
+        files.sort();
+        let offset = |instrument| self.open(instrument).ok()??.clock_offset_ms().ok()?;
+        files.into_iter().rev().find_map(|(_, instrument)| offset(instrument)).unwrap_or(0)
+    }
+
+    /// The bars of an instrument, shortest first: those configured, and those stored besides.
+    pub fn bars(
+        &self,
+        instrument: &Instrument,
+        reader: Option<&Reader>,
+    ) -> Result<Vec<Bar>, StoreError> {
+        let mut bars = self.wanted(instrument).map_or_else(Vec::new, |wanted| wanted.bars.clone());
+        bars.extend(reader.map_or_else(|| Ok(Vec::new()), Reader::bars)?);
+        bars.sort();
+        bars.dedup();
+        Ok(bars)
+    }
+
+    /// The range of closed bars that should be stored at `now`, exchange clock: the configured
+    /// history. Of what is stored but not configured, only what lies between its ends is wanted.
+    pub fn wanted_span(
+        &self,
+        instrument: &Instrument,
+        bar: Bar,
+        grid: Grid,
+        coverage: &Coverage,
+        now: Millis,
+    ) -> Span {
+        if let Some(wanted) = self.wanted(instrument).filter(|wanted| wanted.has(bar)) {
+            let oldest = now - Millis::from(wanted.history_days) * DAY;
+            return Span::new(grid.floor(oldest).max(0), grid.floor(now));
+        }
+        let ends = coverage.history_start().zip(coverage.spans().last());
+        ends.map_or(Span::new(0, 0), |(start, last)| Span::new(start, last.end))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::store::sample::{BASE, Sample};
+
+    #[test]
+    fn files_that_nobody_configured_are_named() {
+        let sample = Sample::new();
+        for name in ["BTC-USDT", "ETH-USDT", "SOL-USDT"] {
+            sample.store(name, "1m", &[(0, 1.0)], None);
+        }
+        fs::write(sample.data_dir().join("notes.db"), "").unwrap();
+        fs::write(sample.data_dir().join("eth-usdt.db"), "").unwrap();
+        let wanted = [wanted("BTC-USDT", &["1m"])];
+        let house = house(&sample, &wanted);
+        let names: Vec<String> = house.strangers().iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["ETH-USDT", "SOL-USDT"]);
+        let nobody: Instrument = "NO-BODY".parse().unwrap();
+        assert!(matches!(house.find(&nobody), Err(Failure::Unknown { .. })));
+        assert!(house.open(&nobody).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_clock_is_the_one_of_the_last_contact() {
+        let sample = Sample::new();
+        let bar: Bar = "1m".parse().unwrap();
+        let candle = crate::store::sample::candle(BASE, 1.0, true);
+        let page = crate::store::sample::page(vec![candle]);
+        let entry = crate::store::file::Entry { bar, grid: bar.grid(), page, at: BASE };
+        sample.file("BTC-USDT").commit(&[entry], -4_000).unwrap();
+        let wanted = [wanted("ETH-USDT", &["1m"]), wanted("BTC-USDT", &["1m"])];
+        assert_eq!(house(&sample, &wanted).clock_offset_ms(), -4_000);
+        assert_eq!(house(&sample, &wanted[..1]).clock_offset_ms(), 0);
+    }
+
+    pub(crate) fn wanted(name: &str, bars: &[&str]) -> Wanted {
+        let bars = bars.iter().map(|bar| bar.parse().unwrap()).collect();
+        Wanted { instrument: name.parse().unwrap(), bars, history_days: 365, enabled: true }
+    }
+
+    pub(crate) fn house<'a>(sample: &'a Sample, instruments: &'a [Wanted]) -> House<'a> {
+        House { data_dir: sample.data_dir(), identity: sample.identity(), instruments }
+    }
+}

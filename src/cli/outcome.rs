@@ -1,0 +1,171 @@
+//! How a command ends: the exit codes, and the failures that are told in one line.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::bar::Bar;
+use crate::cli::table::count;
+use crate::instrument::Instrument;
+use crate::store::StoreError;
+use crate::time::{Millis, format_time};
+
+/// The exit codes that scripts may rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It did what it was asked.
+    Done = 0,
+    /// Network, storage, or nothing found.
+    Failed = 1,
+    /// Bad usage or configuration: nothing was begun.
+    Usage = 2,
+    /// A bug.
+    Bug = 70,
+}
+
+/// Why a command that only reads came to nothing.
+#[derive(Debug)]
+pub enum Failure {
+    /// The store says no.
+    Store(StoreError),
+    /// Standard output cannot be written.
+    Output(io::Error),
+    /// A file cannot be written.
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was being done, as in "cannot …".
+        doing: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The target of an export can be no target.
+    Target {
+        /// The target.
+        path: PathBuf,
+        /// Why, and what to do.
+        why: &'static str,
+    },
+    /// No candle is stored where some were asked for.
+    Nothing {
+        /// Of what.
+        instrument: Instrument,
+        /// At which length.
+        bar: Bar,
+        /// The open times of the oldest and the newest row, if there is any.
+        stored: Option<(Millis, Millis)>,
+    },
+    /// The instrument is neither in the configuration nor in the store.
+    Unknown {
+        /// The instrument.
+        instrument: Instrument,
+    },
+    /// Bars are missing where all were demanded.
+    Incomplete {
+        /// How many.
+        bars: i64,
+    },
+    /// The user has stopped it.
+    Stopped,
+}
+
+impl Failure {
+    /// The exit code that goes with it.
+    pub fn exit(&self) -> Exit {
+        if matches!(self, Failure::Target { .. }) { Exit::Usage } else { Exit::Failed }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Store(error) => error.fmt(f),
+            Failure::Output(source) => write!(f, "cannot write to standard output: {source}"),
+            Failure::Io { path, doing, source } => {
+                write!(f, "{}: cannot {doing}: {source}", path.display())
+            }
+            Failure::Target { path, why } => write!(f, "{}: {why}", path.display()),
+            Failure::Nothing { instrument, bar, stored: None } => {
+                write!(f, "{instrument} {bar}: no candle is stored: sync the instrument first")
+            }
+            Failure::Nothing { instrument, bar, stored: Some((oldest, newest)) } => write!(
+                f,
+                "{instrument} {bar}: no such candle is stored, only those from {} to {}",
+                format_time(*oldest),
+                format_time(*newest)
+            ),
+            Failure::Unknown { instrument } => write!(
+                f,
+                "{instrument} is neither configured nor stored: okx-store add-symbol {instrument}"
+            ),
+            Failure::Incomplete { bars } => write!(
+                f,
+                "nothing was exported for want of {}: \
+                 fetch what is missing with gaps --fill, or leave out --complete",
+                count(*bars, "bar")
+            ),
+            Failure::Stopped => f.write_str("stopped; nothing was left behind"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Failure::Store(error) => Some(error),
+            Failure::Output(source) | Failure::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        Failure::Store(error)
+    }
+}
+
+/// An I/O error that names no file is one of standard output.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Output(error)
+    }
+}
+
+/// Ends a command: what is buffered goes out, and a reader who has seen enough, such as `head`, is
+/// no failure.
+pub fn finish(result: Result<(), Failure>, out: &mut dyn Write) -> Result<Exit, Failure> {
+    match result.and_then(|()| Ok(out.flush()?)) {
+        Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(Exit::Done),
+        Err(failure) => Err(failure),
+        Ok(()) => Ok(Exit::Done),
+    }
+}
+
+/// Writes a report for scripts.
+pub(crate) fn write_json(report: &impl Serialize, out: &mut dyn Write) -> Result<(), Failure> {
+    serde_json::to_writer_pretty(&mut *out, report).map_err(std::io::Error::from)?;
+    Ok(writeln!(out)?)
+}
+
+/// Writes a remark for people. A command does not fail because nobody reads its remarks.
+pub fn note(notes: &mut dyn Write, text: fmt::Arguments<'_>) {
+    let _ = writeln!(notes, "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_closed_pipe_ends_quietly() {
+        let broken = Failure::Output(ErrorKind::BrokenPipe.into());
+        assert_eq!(finish(Err(broken), &mut io::sink()).unwrap(), Exit::Done);
+        let full = Failure::Output(ErrorKind::StorageFull.into());
+        assert_eq!(finish(Err(full), &mut io::sink()).unwrap_err().exit(), Exit::Failed);
+        let target = Failure::Target { path: "/".into(), why: "is a folder" };
+        assert_eq!(finish(Err(target), &mut io::sink()).unwrap_err().exit(), Exit::Usage);
+    }
+}
