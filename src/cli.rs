@@ -1,4 +1,4 @@
-//! What people and scripts touch.
+//! What people and scripts touch: the command line and what each command shows.
 
 mod args;
 mod argv;
@@ -12,9 +12,235 @@ pub mod house;
 pub mod list;
 pub mod outcome;
 pub mod overview;
+pub mod progress;
 pub mod query;
 pub mod status;
 mod survey;
+pub mod symbols;
+pub mod sync;
 pub mod table;
 #[cfg(test)]
 mod tests;
+
+use std::ffi::OsString;
+use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::cli::command::{Command, Globals, Usage, Which};
+use crate::cli::export::Export;
+use crate::cli::gaps::Gaps;
+use crate::cli::house::House;
+use crate::cli::outcome::{Exit, Failure};
+use crate::cli::progress::Screen;
+use crate::config::{Config, Environment, InstrumentConfig};
+use crate::engine::Setup;
+use crate::http::HttpOptions;
+use crate::instrument::Series;
+use crate::logging;
+use crate::okx::Credentials;
+use crate::plan::Wanted;
+use crate::store::Identity;
+use crate::store::query::{EVERYTHING, Selection};
+use crate::time::{Clock, Millis};
+
+/// Carries out one command line, the words after the program's name, and gives the exit code.
+pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
+    let stdout = io::stdout().lock();
+    let mut out = BufWriter::with_capacity(64 << 10, stdout);
+    let mut notes = io::stderr();
+    let parsed = words
+        .map(|word| word.into_string().map_err(|_| Usage::Bad("words must be UTF-8".to_owned())))
+        .collect::<Result<Vec<String>, Usage>>()
+        .and_then(|words| command::parse(&words));
+    let result = match parsed {
+        Ok((globals, command)) => Session::open(&globals)
+            .and_then(|session| session.carry_out(command, &mut out, &mut notes)),
+        Err(Usage::Help(text)) => outcome::finish(print(&mut out, text.trim_end()), &mut out),
+        Err(Usage::Version) => {
+            let version = concat!("okx-store ", env!("CARGO_PKG_VERSION"));
+            outcome::finish(print(&mut out, version), &mut out)
+        }
+        Err(Usage::Bad(problem)) => {
+            outcome::note(&mut notes, format_args!("okx-store: {problem}"));
+            return Exit::Usage;
+        }
+    };
+    result.unwrap_or_else(|failure| {
+        outcome::note(&mut notes, format_args!("okx-store: {failure}"));
+        failure.exit()
+    })
+}
+
+fn print(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
+    Ok(writeln!(out, "{text}")?)
+}
+
+/// What every command works with.
+struct Session {
+    config: Config,
+    environment: Environment,
+    identity: Identity,
+    wanted: Vec<house::Wanted>,
+    screen: Screen,
+}
+
+impl Session {
+    fn open(globals: &Globals) -> Result<Session, Failure> {
+        let environment = Environment::read();
+        let config =
+            Config::load_in(&environment, globals.config.as_deref(), globals.data_dir.as_deref())
+                .map_err(Failure::Config)?;
+        let screen = Screen::default();
+        let level = logging::level(config.log_level, globals.verbose);
+        logging::start(level, Box::new(screen.clone()), config.log_file.as_deref())
+            .map_err(Failure::Log)?;
+        let identity =
+            Identity { venue: "okx", region: config.region.to_string(), demo: config.sandbox };
+        let wanted = config.instruments.iter().map(|known| house::Wanted {
+            instrument: known.instrument.clone(),
+            bars: known.timeframes.clone(),
+            history_days: known.max_history_days,
+            enabled: known.enabled,
+        });
+        let wanted = wanted.collect();
+        Ok(Session { environment, identity, wanted, screen, config })
+    }
+
+    fn house(&self) -> House<'_> {
+        House {
+            data_dir: &self.config.data_dir,
+            identity: &self.identity,
+            instruments: &self.wanted,
+        }
+    }
+
+    /// The exchange's time as far as it is known without asking.
+    fn now(&self) -> Millis {
+        Clock::start(self.house().clock_offset_ms()).now().exchange
+    }
+
+    /// What fetching needs beyond reading.
+    fn setup(&self) -> Result<Setup, Failure> {
+        let keys = self.environment.credentials().map_err(Failure::Config)?;
+        let credentials = keys
+            .map(|(key, secret, passphrase)| Credentials::new(&key, &secret, &passphrase))
+            .transpose()
+            .map_err(Failure::Credentials)?;
+        Ok(Setup {
+            data_dir: self.config.data_dir.clone(),
+            identity: self.identity.clone(),
+            http: HttpOptions {
+                base_url: self.config.rest_url().to_owned(),
+                ca_file: self.config.ca_file.clone(),
+                sandbox: self.config.sandbox,
+                credentials,
+            },
+            workers: self.config.max_concurrent_syncs,
+            rate_limit_per_minute: self.config.rate_limit_per_minute,
+        })
+    }
+
+    fn carry_out(
+        &self,
+        command: Command,
+        out: &mut dyn Write,
+        notes: &mut dyn Write,
+    ) -> Result<Exit, Failure> {
+        let house = &self.house();
+        match command {
+            Command::Status { json } => status::status(house, json, self.now(), out),
+            Command::Sync(which) => {
+                let wanted = self.which(&which)?;
+                sync::sync(&self.setup()?, &wanted, &self.screen, out, notes)
+            }
+            Command::Backfill { series, selection } => {
+                let wanted = self.history(&series, selection);
+                sync::sync(&self.setup()?, &[(series, wanted)], &self.screen, out, notes)
+            }
+            Command::Gaps { asked, fill: false } => {
+                gaps::gaps(house, &asked, self.now(), out, notes)
+            }
+            Command::Gaps { asked, fill: true } => self.fill(&asked, out, notes),
+            Command::Query(asked) => query::query(house, &asked, out, notes),
+            Command::Export(asked) => {
+                let stop = stop_flag(&asked)?;
+                export::export(house, &asked, &stop, out, notes)
+            }
+            Command::Overview { json } => overview::overview(house, json, self.now(), out, notes),
+            Command::AddSymbol(addition) => {
+                symbols::add(&self.setup()?, &self.config, &addition, out, notes)
+            }
+            Command::RemoveSymbol { instrument, purge } => {
+                symbols::remove(&self.setup()?, &self.config, &instrument, purge, out, notes)
+            }
+            Command::List { available: Some(kind), json } => {
+                symbols::list_available(&self.setup()?, kind, json, out)
+            }
+            Command::List { available: None, json } => list::list(house, json, out),
+        }
+    }
+
+    /// The series of instruments that are named, or of all that are enabled.
+    fn which(&self, which: &Which) -> Result<Vec<(Series, Wanted)>, Failure> {
+        let known = |name| {
+            let missing = || Failure::NotConfigured { instrument: Clone::clone(name) };
+            self.config.instrument(name).ok_or_else(missing)
+        };
+        let instruments: Vec<&InstrumentConfig> = match which {
+            Which::These(names) => names.iter().map(known).collect::<Result<_, _>>()?,
+            Which::All => self.config.instruments.iter().filter(|known| known.enabled).collect(),
+        };
+        let wanted = |known: &InstrumentConfig| {
+            let days = Wanted::Days(known.max_history_days);
+            known.series().map(|series| (series, days)).collect::<Vec<_>>()
+        };
+        Ok(instruments.into_iter().flat_map(wanted).collect())
+    }
+
+    /// Which history a back-fill means; without a word on it, what is configured.
+    fn history(&self, series: &Series, selection: Selection) -> Wanted {
+        match selection {
+            Selection::Days(days) => Wanted::Days(days),
+            Selection::Range(span) if span != EVERYTHING => Wanted::Range(span),
+            _ => {
+                let known = self.config.instrument(&series.instrument);
+                let new = || InstrumentConfig::new(series.instrument.clone());
+                Wanted::Days(known.cloned().unwrap_or_else(new).max_history_days)
+            }
+        }
+    }
+
+    /// Fetches what is missing, then reports what is left.
+    fn fill(
+        &self,
+        asked: &Gaps,
+        out: &mut dyn Write,
+        notes: &mut dyn Write,
+    ) -> Result<Exit, Failure> {
+        let which = match &asked.instrument {
+            Some(instrument) => Which::These(vec![instrument.clone()]),
+            None => Which::All,
+        };
+        let mut wanted = self.which(&which)?;
+        if let Some(bar) = asked.bar {
+            wanted.retain(|(series, _)| series.bar == bar);
+        }
+        // What was done is a remark here; what is left is the answer.
+        let filled = sync::sync(&self.setup()?, &wanted, &self.screen, notes, &mut io::stderr())?;
+        let reported = gaps::gaps(&self.house(), asked, self.now(), out, notes)?;
+        Ok(if filled == Exit::Done { reported } else { filled })
+    }
+}
+
+/// A flag that SIGINT and SIGTERM raise while a file is exported, so that its draft is taken away.
+/// An export to standard output leaves nothing behind, and ends by them as any program does.
+fn stop_flag(asked: &Export) -> Result<Arc<AtomicBool>, Failure> {
+    let flag = Arc::new(AtomicBool::new(false));
+    if asked.target != export::Target::Stdout {
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            signal_hook::flag::register(signal, flag.clone()).map_err(Failure::Output)?;
+        }
+    }
+    Ok(flag)
+}

@@ -9,6 +9,7 @@ pub mod coverage;
 pub mod engine;
 pub mod grants;
 pub mod http;
+pub mod inquiry;
 pub mod instrument;
 pub mod limit;
 pub mod lock;

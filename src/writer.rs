@@ -87,7 +87,7 @@ impl Writer {
                 break;
             }
         }
-        if let Err(error) = self.files.checkpoint() {
+        if let Err(error) = self.files.finish() {
             // Nothing is lost: the next process to open the file finds everything in its log.
             warn!(target: "writer", "{error}; the log stays beside the file");
         }

@@ -345,9 +345,7 @@ mod tests {
         let sample = Sample::new();
         let rows: Vec<(i64, f64)> = (0..5_000).map(|n| (n, n as f64 + 0.1)).collect();
         sample.store("BTC-USDT", "1m", &rows, None);
-        let file = sample.file("BTC-USDT");
-        file.checkpoint().unwrap();
-        drop(file);
+        sample.file("BTC-USDT").finish().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.csv");
         let asked = everything(Target::File(path.clone()));

@@ -88,7 +88,7 @@ mod tests {
     fn run(json: bool) -> String {
         let sample = Sample::new();
         sample.store("BTC-USDT", "1m", &[(0, 1.0)], None);
-        sample.file("BTC-USDT").checkpoint().unwrap();
+        sample.file("BTC-USDT").finish().unwrap();
         let mut instruments =
             [wanted("SOL-USDT-SWAP", &["1m", "1Dutc"]), wanted("ETH-USDT", &["1H"])];
         instruments[1].enabled = false;

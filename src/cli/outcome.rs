@@ -3,14 +3,22 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use serde::Serialize;
 
 use crate::bar::Bar;
 use crate::cli::table::count;
+use crate::config::ConfigError;
+use crate::engine::EngineError;
+use crate::inquiry::InquiryError;
 use crate::instrument::Instrument;
+use crate::lock::LockError;
+use crate::logging::LogError;
+use crate::okx::CredentialsError;
 use crate::store::StoreError;
 use crate::time::{Millis, format_time};
+use crate::wire::Trouble;
 
 /// The exit codes that scripts may rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +33,13 @@ pub enum Exit {
     Bug = 70,
 }
 
-/// Why a command that only reads came to nothing.
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Why a command came to nothing.
 #[derive(Debug)]
 pub enum Failure {
     /// The store says no.
@@ -69,12 +83,48 @@ pub enum Failure {
     },
     /// The user has stopped it.
     Stopped,
+    /// The configuration is wrong, or cannot be changed.
+    Config(ConfigError),
+    /// The credentials in the environment are none.
+    Credentials(CredentialsError),
+    /// The log file cannot be opened.
+    Log(LogError),
+    /// The engine could not start.
+    Engine(EngineError),
+    /// Another process writes there.
+    Lock(LockError),
+    /// The exchange has not answered.
+    Inquiry(InquiryError),
+    /// The exchange does not know an instrument.
+    NotListed {
+        /// The instrument.
+        instrument: Instrument,
+        /// The exchange's words.
+        refusal: Trouble,
+        /// A name that may have been meant.
+        near: Option<String>,
+    },
+    /// The instrument is not in the configuration.
+    NotConfigured {
+        /// The instrument.
+        instrument: Instrument,
+    },
 }
 
 impl Failure {
     /// The exit code that goes with it.
     pub fn exit(&self) -> Exit {
-        if matches!(self, Failure::Target { .. }) { Exit::Usage } else { Exit::Failed }
+        match self {
+            Failure::Target { .. }
+            | Failure::Config(_)
+            | Failure::Credentials(_)
+            | Failure::NotConfigured { .. } => Exit::Usage,
+            // A base URL, a file of roots or a proxy that is none is configuration too.
+            Failure::Engine(EngineError::Http(_)) | Failure::Inquiry(InquiryError::Http(_)) => {
+                Exit::Usage
+            }
+            _ => Exit::Failed,
+        }
     }
 }
 
@@ -107,6 +157,21 @@ impl fmt::Display for Failure {
                 count(*bars, "bar")
             ),
             Failure::Stopped => f.write_str("stopped; nothing was left behind"),
+            Failure::Config(error) => error.fmt(f),
+            Failure::Credentials(error) => error.fmt(f),
+            Failure::Log(error) => error.fmt(f),
+            Failure::Engine(error) => error.fmt(f),
+            Failure::Lock(error) => error.fmt(f),
+            Failure::Inquiry(error) => error.fmt(f),
+            Failure::NotListed { instrument, refusal, near: Some(near) } => {
+                write!(f, "{instrument}: {refusal}: did you mean {near}?")
+            }
+            Failure::NotListed { instrument, refusal, near: None } => {
+                write!(f, "{instrument}: {refusal}: okx-store list --available shows what there is")
+            }
+            Failure::NotConfigured { instrument } => {
+                write!(f, "{instrument} is not configured: okx-store add-symbol {instrument}")
+            }
         }
     }
 }

@@ -99,11 +99,17 @@ impl File {
         write_meta(&self.conn, &self.path, &bar_key(key::LAST_ERROR, bar), error)
     }
 
-    /// Moves the log into the file and cuts it to nothing. Busy readers only postpone it.
-    pub fn checkpoint(&self) -> Result<(), StoreError> {
+    /// Moves the log into the file and closes it: if nobody reads, one file is left. Busy readers
+    /// only postpone that.
+    pub fn finish(self) -> Result<(), StoreError> {
+        let failed = StoreError::sql(&self.path, "checkpoint");
         self.conn
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-            .map_err(StoreError::sql(&self.path, "checkpoint"))
+            .and_then(|()| {
+                self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+            })
+            .and_then(|_| self.conn.close().map_err(|(_, error)| error))
+            .map_err(failed)
     }
 }
 

@@ -61,9 +61,10 @@ impl Files {
         }
     }
 
-    /// Moves every open file's log into the file. The first failure is told after all were tried.
-    pub fn checkpoint(&self) -> Result<(), StoreError> {
-        let tried: Vec<_> = self.open.values().map(|(_, file)| file.checkpoint()).collect();
+    /// Closes every open file with its log moved into it. The first failure is told after all were
+    /// tried.
+    pub fn finish(self) -> Result<(), StoreError> {
+        let tried: Vec<_> = self.open.into_values().map(|(_, file)| file.finish()).collect();
         tried.into_iter().collect()
     }
 

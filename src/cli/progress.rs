@@ -1,0 +1,202 @@
+//! How long work shows where it stands: moving lines on a terminal, plain lines in a pipe.
+
+use std::collections::BTreeSet;
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::cli::table::count;
+use crate::control::{Control, Line};
+use crate::time::{MINUTE, Millis, Now, SECOND, format_length};
+
+/// Series that are shown at once: the terminal is the user's, not ours.
+const SHOWN_MAX: usize = 8;
+/// How often a pipe gets a line.
+const PLAIN_MS: Millis = 10 * SECOND;
+/// Before this no rate is told: it would be a guess.
+const SETTLED_MS: Millis = 2 * SECOND;
+/// Rows that a page can bring.
+const PAGE_ROWS: i64 = 300;
+
+/// The screen below which progress moves. Log lines go through it, so that both stay whole.
+#[derive(Clone, Debug, Default)]
+pub struct Screen {
+    lines: MultiProgress,
+}
+
+impl Write for Screen {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.lines.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// The progress of one run.
+pub struct Progress {
+    face: Face,
+    started: Option<Millis>,
+    told: BTreeSet<usize>,
+}
+
+enum Face {
+    Terminal { screen: Screen, shown: Vec<ProgressBar>, total: ProgressBar },
+    Pipe { next: Millis },
+}
+
+/// Where a run stands, over all series.
+struct Sum {
+    rows: u64,
+    missing: i64,
+    pages_left: i64,
+    left_ms: Option<Millis>,
+    per_second: Option<u64>,
+}
+
+impl Progress {
+    /// Progress on this screen if it is one, else as plain lines.
+    pub fn new(screen: &Screen) -> Progress {
+        let face = if io::stderr().is_terminal() {
+            let line = || {
+                let bar = ProgressBar::no_length();
+                bar.set_style(
+                    ProgressStyle::with_template("{wide_msg}")
+                        .expect("because the template is fixed and sound"),
+                );
+                screen.lines.add(bar)
+            };
+            let shown = Vec::new();
+            Face::Terminal { screen: screen.clone(), shown, total: line() }
+        } else {
+            Face::Pipe { next: 0 }
+        };
+        Progress { face, started: None, told: BTreeSet::new() }
+    }
+
+    /// Shows where things stand. To be called often; it decides what is worth showing.
+    pub fn watch(&mut self, control: &Control, now: Now) {
+        let started = *self.started.get_or_insert(now.local);
+        let finished = self.newly_finished(control, now);
+        let sum = Sum::of(control, now, started);
+        match &mut self.face {
+            Face::Terminal { screen, shown, total } => {
+                for line in finished {
+                    let _ = screen.lines.println(line);
+                }
+                let working: Vec<String> = control
+                    .lines()
+                    .iter()
+                    .filter(|line| !line.is_done(now))
+                    .take(SHOWN_MAX)
+                    .map(|line| working_line(line, now))
+                    .collect();
+                while shown.len() < working.len() {
+                    let bar = ProgressBar::no_length().with_style(total.style());
+                    shown.push(screen.lines.insert(shown.len(), bar));
+                }
+                for surplus in shown.drain(working.len()..) {
+                    screen.lines.remove(&surplus);
+                }
+                for (bar, text) in shown.iter().zip(working) {
+                    bar.set_message(text);
+                }
+                total.set_message(sum.text());
+            }
+            Face::Pipe { next } => {
+                let mut stderr = io::stderr().lock();
+                for line in finished {
+                    let _ = writeln!(stderr, "{line}");
+                }
+                if *next == 0 {
+                    *next = now.local + PLAIN_MS;
+                } else if now.local >= *next && !control.is_finished(now) {
+                    *next = now.local + PLAIN_MS;
+                    let _ = writeln!(stderr, "{}", sum.text());
+                }
+            }
+        }
+    }
+
+    /// Takes the moving lines away.
+    pub fn finish(self) {
+        if let Face::Terminal { screen, .. } = self.face {
+            let _ = screen.lines.clear();
+        }
+    }
+
+    /// A line for each series that has ended since the last time.
+    fn newly_finished(&mut self, control: &Control, now: Now) -> Vec<String> {
+        let ended = control.lines().iter().enumerate().filter(|(_, line)| line.is_done(now));
+        let new: Vec<_> = ended.filter(|(n, _)| !self.told.contains(n)).collect();
+        self.told.extend(new.iter().map(|(n, _)| *n));
+        new.into_iter().map(|(_, line)| finished_line(line, now)).collect()
+    }
+}
+
+fn finished_line(line: &Line, now: Now) -> String {
+    if let Some(error) = &line.error {
+        return format!("{:<22} {error}", line.series.to_string());
+    }
+    let rows = count(line.inserted as i64, "new row");
+    format!("{:<22} complete, {rows}", line.series.to_string()) + &remarks(line, now)
+}
+
+/// What is worth knowing of a complete series, if anything is.
+pub fn remarks(line: &Line, now: Now) -> String {
+    let tally = line.tally(now);
+    let told = [
+        (line.revised as i64, "revised"),
+        (tally.suspected_empty, "suspected empty"),
+        (tally.known_empty, "known empty"),
+        (line.unconfirmed() as i64, "without a confirm yet"),
+    ];
+    let told = told.iter().filter(|(bars, _)| *bars > 0);
+    told.map(|(bars, what)| format!(", {bars} {what}")).collect()
+}
+
+fn working_line(line: &Line, now: Now) -> String {
+    const WIDTH: i64 = 20;
+    let tally = line.tally(now);
+    let known = tally.wanted - tally.missing;
+    let share = if tally.wanted > 0 { known * WIDTH / tally.wanted } else { 0 } as usize;
+    let bar = "█".repeat(share) + &"░".repeat(WIDTH as usize - share);
+    format!("{:<22} {bar} {known} of {}", line.series.to_string(), count(tally.wanted, "bar"))
+}
+
+impl Sum {
+    fn of(control: &Control, now: Now, started: Millis) -> Sum {
+        let mut sum = Sum { rows: 0, missing: 0, pages_left: 0, left_ms: None, per_second: None };
+        for line in control.lines() {
+            sum.rows += line.inserted;
+            if line.error.is_none() {
+                let missing = line.tally(now).missing;
+                sum.missing += missing;
+                sum.pages_left += (missing + PAGE_ROWS - 1) / PAGE_ROWS;
+            }
+        }
+        let elapsed_ms = now.local - started;
+        if elapsed_ms >= SETTLED_MS {
+            let per_ms = control.pages() as f64 / elapsed_ms as f64;
+            // A run that has just begun spends its budget in a burst, so the permitted rate bounds
+            // what is promised.
+            let per_ms = per_ms.min(control.pages_per_minute() / MINUTE as f64);
+            sum.left_ms = (per_ms > 0.0).then(|| (sum.pages_left as f64 / per_ms) as Millis);
+            sum.per_second = Some(sum.rows * 1_000 / elapsed_ms as u64);
+        }
+        sum
+    }
+
+    fn text(&self) -> String {
+        let rate = self.per_second.map(|rate| format!(", {rate} rows/s")).unwrap_or_default();
+        let left = match self.left_ms {
+            Some(left_ms) if self.missing > 0 => {
+                format!(", {} left", format_length(left_ms / SECOND * SECOND))
+            }
+            _ => String::new(),
+        };
+        let rows = count(self.rows as i64, "row");
+        format!("{rows} stored, {} missing{rate}{left}", count(self.missing, "bar"))
+    }
+}

@@ -1,0 +1,185 @@
+//! `add-symbol`, `remove-symbol` and `list --available`: which instruments are mirrored, and which
+//! there are.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::cli::outcome::{Exit, Failure, finish, note};
+use crate::cli::table::{Align, Layout, count};
+use crate::config::{Addition, Config, Edit, add_instrument, remove_instrument};
+use crate::engine::Setup;
+use crate::inquiry::{Inquirer, InquiryError};
+use crate::instrument::{Instrument, Series};
+use crate::lock::Lock;
+use crate::okx::{self, Kind, Listing};
+use crate::page::Ask;
+use crate::spelling::nearest;
+use crate::store::file_path;
+use crate::wire::{Endpoint, Policy};
+
+/// An instrument in JSON. These names are public.
+#[derive(Debug, Serialize)]
+struct Available {
+    symbol: String,
+    kind: &'static str,
+    state: String,
+    base: String,
+    quote: String,
+    settle: String,
+    tick_size: String,
+}
+
+/// Lists what the exchange offers of one kind.
+pub fn list_available(
+    setup: &Setup,
+    kind: Kind,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let mut inquirer = Inquirer::new(setup).map_err(Failure::Inquiry)?;
+    let mut listings = listings(&mut inquirer, kind).map_err(Failure::Inquiry)?;
+    listings.sort_by(|a, b| a.instrument.cmp(&b.instrument));
+    finish(show(&listings, json, out), out)
+}
+
+fn listings(inquirer: &mut Inquirer, kind: Kind) -> Result<Vec<Listing>, InquiryError> {
+    let path = okx::instruments_path(kind);
+    inquirer.ask(Endpoint::Instruments, &path, okx::decode_instruments)
+}
+
+fn show(listings: &[Listing], json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    if json {
+        let available = listings.iter().map(|listing| Available {
+            symbol: listing.instrument.to_string(),
+            kind: listing.kind.as_str(),
+            state: listing.state.to_string(),
+            base: listing.base.to_string(),
+            quote: listing.quote.to_string(),
+            settle: listing.settle.to_string(),
+            tick_size: listing.tick_size.to_string(),
+        });
+        let available: Vec<Available> = available.collect();
+        serde_json::to_writer_pretty(&mut *out, &available).map_err(std::io::Error::from)?;
+        return Ok(writeln!(out)?);
+    }
+    let columns = [
+        ("symbol", Align::Left),
+        ("kind", Align::Left),
+        ("state", Align::Left),
+        ("tick size", Align::Right),
+    ];
+    let row = |listing: &Listing| {
+        vec![
+            listing.instrument.to_string(),
+            listing.kind.to_string(),
+            listing.state.to_string(),
+            listing.tick_size.to_string(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = listings.iter().map(row).collect();
+    Layout::new("", &columns).write(out, &rows)?;
+    Ok(writeln!(out, "{}", count(listings.len() as i64, "instrument"))?)
+}
+
+/// Adds an instrument to the configuration, once the exchange has shown a candle of it.
+pub fn add(
+    setup: &Setup,
+    config: &Config,
+    addition: &Addition,
+    out: &mut dyn Write,
+    notes: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    check_listed(setup, addition)?;
+    let edit = add_instrument(&config.file, addition).map_err(Failure::Config)?;
+    let (instrument, file) = (&addition.instrument, config.file.display());
+    match edit {
+        Edit::Done => writeln!(out, "{instrument} added to {file}")?,
+        Edit::Updated => writeln!(out, "{instrument} changed in {file}")?,
+        Edit::Unchanged => writeln!(out, "{instrument} is in {file} already")?,
+    }
+    if edit != Edit::Unchanged {
+        note(notes, format_args!("fetch its candles with: okx-store sync {instrument}"));
+    }
+    finish(Ok(()), out)
+}
+
+/// Asks for one candle: whoever has none of the wanted length cannot be mirrored, whatever the
+/// exchange's lists say.
+fn check_listed(setup: &Setup, addition: &Addition) -> Result<(), Failure> {
+    let mut inquirer = Inquirer::new(setup).map_err(Failure::Inquiry)?;
+    let instrument = &addition.instrument;
+    let bar = addition.timeframes.first().copied().filter(|bar| okx::candles_have(*bar));
+    let bar = bar.unwrap_or_else(|| crate::config::default_timeframes()[0]);
+    let series = Series { instrument: instrument.clone(), bar };
+    let ask = Ask::Newest { limit: 1, until: 0 };
+    let path = okx::page_path(&series, Endpoint::Candles, ask);
+    let refusal =
+        match inquirer.ask(Endpoint::Candles, &path, |answer| okx::decode_page(ask, answer)) {
+            Ok(_) => return Ok(()),
+            Err(InquiryError::Trouble(trouble)) if trouble.policy() == Policy::Permanent => trouble,
+            Err(error) => return Err(Failure::Inquiry(error)),
+        };
+    // The names that it may have been meant for; if the list does not come, there is no advice.
+    let known = listings(&mut inquirer, kind_of(instrument)).unwrap_or_default();
+    let names = known.iter().map(|listing| listing.instrument.as_str());
+    let near = nearest(instrument.as_str(), names).map(str::to_owned);
+    Err(Failure::NotListed { instrument: instrument.clone(), refusal, near })
+}
+
+/// The kind that a name looks like.
+fn kind_of(instrument: &Instrument) -> Kind {
+    let parts: Vec<&str> = instrument.as_str().split('-').collect();
+    match parts.as_slice() {
+        [_, _] => Kind::Spot,
+        [.., "SWAP"] => Kind::Swap,
+        [_, _, _] => Kind::Futures,
+        _ => Kind::Option,
+    }
+}
+
+/// Takes an instrument out of the configuration, and with `purge` its file from the disk.
+pub fn remove(
+    setup: &Setup,
+    config: &Config,
+    instrument: &Instrument,
+    purge: bool,
+    out: &mut dyn Write,
+    notes: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let path = file_path(&setup.data_dir, instrument);
+    let configured = config.instrument(instrument).is_some();
+    let stored = path.exists();
+    if !(configured || purge && stored) {
+        return Err(Failure::NotConfigured { instrument: instrument.clone() });
+    }
+    // The lock comes first: nothing is changed while another process writes.
+    let lock = purge.then(|| Lock::take(&setup.data_dir)).transpose().map_err(Failure::Lock)?;
+    if configured {
+        remove_instrument(&config.file, instrument).map_err(Failure::Config)?;
+        writeln!(out, "{instrument} removed from {}", config.file.display())?;
+    }
+    if purge {
+        delete(&path)?;
+        writeln!(out, "{} deleted", path.display())?;
+    } else if stored {
+        note(notes, format_args!("its candles stay in {}: --purge deletes them", path.display()));
+    }
+    drop(lock);
+    finish(Ok(()), out)
+}
+
+/// Deletes a file with its log, the log last: without the file it means nothing.
+fn delete(path: &Path) -> Result<(), Failure> {
+    for path in [path.to_owned(), path.with_extension("db-shm"), path.with_extension("db-wal")] {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Failure::Io { path, doing: "delete it", source: error });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
