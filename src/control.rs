@@ -12,7 +12,7 @@ use crate::instrument::Series;
 use crate::limit::Budget;
 use crate::page::{Ask, Stored};
 use crate::plan::{CLASSES, Class, Plan, Progress, Question};
-use crate::time::{HOUR, MINUTE, Millis, Now};
+use crate::time::{HOUR, MINUTE, Millis, Now, format_time};
 use crate::wire::{Endpoint, Policy};
 
 /// A one-shot command gives up when an endpoint failed so often in a row, which takes about half a
@@ -114,12 +114,14 @@ pub struct Line {
     pub error: Option<String>,
     plan: Plan,
     failures: u32,
+    /// Whether a row off the grid was told of.
+    off_grid: bool,
 }
 
 impl Line {
     /// A series at its start.
     pub fn new(series: Series, plan: Plan) -> Line {
-        Line { series, inserted: 0, revised: 0, error: None, plan, failures: 0 }
+        Line { series, inserted: 0, revised: 0, error: None, plan, failures: 0, off_grid: false }
     }
 
     /// Counts its wanted bars by what is known of them.
@@ -137,8 +139,25 @@ impl Line {
         self.error.is_some() || self.plan.is_done(now)
     }
 
-    fn awaits_newest(&self) -> bool {
-        self.error.is_none() && !self.plan.is_fresh() && self.failures <= PATIENCE_FAILURES
+    /// What is odd about a page, for the log.
+    fn remarks(&mut self, stored: &Stored) -> Vec<String> {
+        let mut remarks = Vec::new();
+        let series = &self.series;
+        if let Some((row, count)) = &stored.refused {
+            remarks.push(format!("{series}: {count} rows of a page refused, the first {row}"));
+        }
+        if let Some(ts) = stored.off_grid
+            && !std::mem::replace(&mut self.off_grid, true)
+        {
+            let at = format_time(ts);
+            remarks.push(format!("{series}: the bar of {at} lies off the grid and is kept so"));
+        }
+        remarks
+    }
+
+    fn awaits_newest(&self, now: Now) -> bool {
+        let patient = self.failures <= PATIENCE_FAILURES;
+        self.error.is_none() && patient && !self.plan.is_fresh(now)
     }
 }
 
@@ -170,6 +189,8 @@ pub struct Control {
     refreshed: bool,
     stopped: bool,
     gave_up: Option<String>,
+    /// Oddities that nobody was told of yet.
+    remarks: Vec<String>,
     /// When a bound that kept a question back falls.
     held_until: Option<Millis>,
 }
@@ -199,6 +220,7 @@ impl Control {
             refreshed: false,
             stopped: false,
             gave_up: None,
+            remarks: Vec::new(),
             held_until: None,
         }
     }
@@ -226,6 +248,11 @@ impl Control {
     /// Pages of history that can be asked for in a minute.
     pub fn pages_per_minute(&self) -> f64 {
         self.budget.per_minute(Endpoint::History)
+    }
+
+    /// Oddities of the exchange's answers since the last call, for the log.
+    pub fn take_remarks(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.remarks)
     }
 
     /// Takes in what happened.
@@ -271,7 +298,7 @@ impl Control {
             return None;
         }
         // History waits until the newest page of every series is on disk.
-        let newest_first = self.lines.iter().any(Line::awaits_newest);
+        let newest_first = self.lines.iter().any(|line| line.awaits_newest(now));
         for class in CLASSES {
             if class >= Class::Repair && newest_first {
                 break;
@@ -308,6 +335,7 @@ impl Control {
         line.failures = 0;
         line.inserted += u64::from(stored.inserted);
         line.revised += u64::from(stored.revised);
+        self.remarks.extend(line.remarks(stored));
         if line.plan.stored(ticket, stored) == Progress::Stuck {
             let why = match &stored.refused {
                 Some((row, _)) => format!("rows that cannot be read stay in the way: {row}"),

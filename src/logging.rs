@@ -3,6 +3,7 @@
 //! The level comes from the configuration and from `-v` alone. `RUST_LOG` is not honoured: it
 //! would be a second place to look, and could call up lines that show credentials.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -12,7 +13,7 @@ use env_logger::{Builder, Target};
 use log::{LevelFilter, Record};
 
 use crate::spelling::printable;
-use crate::time::{Millis, format_stamp, wall_now};
+use crate::time::{Millis, SECOND, format_stamp, wall_now};
 
 /// Crates below us that log. Only their warnings are taken: their finer lines show whole requests,
 /// and so might show the headers that carry credentials.
@@ -66,6 +67,47 @@ pub fn start(
 /// The level to log at: the configured one, and with `-v` at least DEBUG.
 pub fn level(configured: LevelFilter, verbose: bool) -> LevelFilter {
     if verbose { configured.max(LevelFilter::Debug) } else { configured }
+}
+
+/// How long the same complaint is not repeated.
+const REPEAT_MS: Millis = 30 * SECOND;
+/// Different complaints that are remembered; beyond them all are forgotten, and told anew.
+const COMPLAINTS_MAX: usize = 64;
+
+/// Keeps a log readable while something fails again and again: the first time is told, then every
+/// half minute how often it was.
+///
+/// ```
+/// use okx_local_store::logging::Repeats;
+///
+/// let mut repeats = Repeats::default();
+/// assert_eq!(repeats.told("it is down", 0).as_deref(), Some("it is down"));
+/// assert_eq!(repeats.told("it is down", 1_000), None);
+/// assert_eq!(repeats.told("it is down", 30_000).as_deref(), Some("it is down (2 more times)"));
+/// ```
+#[derive(Debug, Default)]
+pub struct Repeats {
+    told: BTreeMap<String, (Millis, u32)>,
+}
+
+impl Repeats {
+    /// What to log for a complaint that is heard now, if anything.
+    pub fn told(&mut self, complaint: &str, now: Millis) -> Option<String> {
+        if self.told.len() >= COMPLAINTS_MAX {
+            self.told.clear();
+        }
+        let Some((at, unheard)) = self.told.get_mut(complaint) else {
+            self.told.insert(complaint.to_owned(), (now, 0));
+            return Some(complaint.to_owned());
+        };
+        *unheard += 1;
+        if now < *at + REPEAT_MS {
+            return None;
+        }
+        let times = std::mem::take(unheard);
+        *at = now;
+        Some(format!("{complaint} ({times} more times)"))
+    }
 }
 
 fn open(file: &Path) -> Result<File, LogError> {

@@ -24,6 +24,8 @@ pub const IN_FLIGHT_MAX: usize = 4;
 const BLOCK_BARS: i64 = 10 * PAGE_ROWS;
 /// Less a margin for bars that open while a request travels.
 const CANDLES_REACH: i64 = CANDLES_DEPTH as i64 - 20;
+/// `/history-candles` has a bar only when so many newer ones have opened.
+const HISTORY_TRAIL: i64 = 3;
 /// A bar that ended less than this ago may not have shown up yet.
 const GRACE_MS: Millis = 10 * SECOND;
 /// When a bar that had ended without a confirm is looked at again, counted from the last look.
@@ -161,9 +163,17 @@ impl Plan {
         self.grid
     }
 
-    /// Whether the newest page is on disk.
-    pub fn is_fresh(&self) -> bool {
-        self.newest == Newest::Heard
+    /// Whether the newest page is on disk, or none is wanted.
+    pub fn is_fresh(&self, now: Now) -> bool {
+        self.newest == Newest::Heard || !self.wants_newest(now)
+    }
+
+    /// A range that ends well before now leaves the newest bars alone.
+    fn wants_newest(&self, now: Now) -> bool {
+        match self.wanted {
+            Wanted::Days(_) => true,
+            Wanted::Range(span) => span.end > self.grid.step(now.exchange, -HISTORY_TRAIL),
+        }
     }
 
     /// Asks for the newest page again: time has passed.
@@ -181,7 +191,7 @@ impl Plan {
         match class {
             Class::Unconfirmed => self.ask_unconfirmed(now),
             Class::Newest => self.ask_newest(now),
-            Class::Repair | Class::Backfill if self.newest != Newest::Heard => None,
+            Class::Repair | Class::Backfill if !self.is_fresh(now) => None,
             Class::Repair => {
                 self.ask_missing(Class::Repair, now).or_else(|| self.ask_empties_again(now))
             }
@@ -261,9 +271,10 @@ impl Plan {
 
     fn ask_unconfirmed(&self, now: Now) -> Option<Question> {
         // What the newest page is about to show anyway needs no question of its own.
-        let newest_shows = match self.newest {
-            Newest::Heard => Millis::MAX,
-            _ => self.grid.step(now.exchange, 10 - PAGE_ROWS),
+        let newest_shows = match self.ask_newest(now) {
+            Some(newest) => self.grid.step(now.exchange, 2 - i64::from(newest.ask.limit())),
+            None if self.is_fresh(now) => Millis::MAX,
+            None => Millis::MIN,
         };
         let mut due = self.unconfirmed.iter().filter(|&(&ts, bar)| {
             bar.looks < CONFIRM_AGAIN_MS.len() && bar.due <= now.exchange && ts < newest_shows
@@ -277,12 +288,17 @@ impl Plan {
     }
 
     fn ask_newest(&self, now: Now) -> Option<Question> {
-        let Newest::Due(_) = self.newest else { return None };
+        if !matches!(self.newest, Newest::Due(_)) || !self.wants_newest(now) {
+            return None;
+        }
         let endpoint = if self.history_only { Endpoint::History } else { Endpoint::Candles };
         // History trails by about one bar, so it cannot tell that the last one is absent.
         let trail = if self.history_only { 2 * GRACE_MS } else { GRACE_MS };
         let until = self.grid.floor(now.exchange - trail);
-        let ask = Ask::Newest { limit: PAGE_ROWS as u32, until };
+        // No more than what is wanted, the running bar, and one that may open meanwhile.
+        let wanted = self.wanted.span(self.grid, now.exchange, now.exchange);
+        let limit = (self.grid.count(wanted) + 2).clamp(1, PAGE_ROWS) as u32;
+        let ask = Ask::Newest { limit, until };
         Some(Question { endpoint, ask, target: Span::new(until, until) })
     }
 

@@ -10,6 +10,7 @@ use log::{debug, info, warn};
 
 use crate::control::{Action, Control, Input};
 use crate::grants::Grants;
+use crate::logging::Repeats;
 use crate::poller::Report;
 use crate::signal::Stop;
 use crate::store::Scope;
@@ -83,6 +84,15 @@ struct State {
     stop_sent: bool,
     noted: usize,
     watched: Millis,
+    repeats: Repeats,
+}
+
+impl State {
+    fn complain(&mut self, complaint: &str, now: Now) {
+        if let Some(line) = self.repeats.told(complaint, now.local) {
+            warn!(target: "poll", "{line}");
+        }
+    }
 }
 
 impl Supervisor<'_> {
@@ -199,11 +209,14 @@ impl Supervisor<'_> {
             }
             Event::Report(Report::Failed { ticket, trouble }) => {
                 let (policy, error) = (trouble.policy(), trouble.to_string());
-                warn!(target: "poll", "{error}");
+                state.complain(&error, now);
                 self.control.on(now, Input::Failed { ticket, policy, error });
             }
             Event::Receipt(Receipt::Stored { ticket, stored }) => {
                 self.control.on(now, Input::Stored { ticket, stored: &stored });
+                for remark in self.control.take_remarks() {
+                    state.complain(&remark, now);
+                }
             }
             Event::Receipt(Receipt::Broken { ticket, error }) => {
                 let everything = error.scope() == Scope::WholeDisk;

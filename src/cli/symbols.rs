@@ -100,6 +100,7 @@ pub fn add(
         Edit::Updated => writeln!(out, "{instrument} changed in {file}")?,
         Edit::Unchanged => writeln!(out, "{instrument} is in {file} already")?,
     }
+    out.flush()?;
     if edit != Edit::Unchanged {
         note(notes, format_args!("fetch its candles with: okx-store sync {instrument}"));
     }

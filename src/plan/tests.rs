@@ -246,6 +246,24 @@ fn rows_that_vanished_from_the_file_are_a_repair() {
 }
 
 #[test]
+fn a_range_of_the_past_leaves_everything_else_alone() {
+    let mut model = Model::new(-9_000..0);
+    let range = Span::new(T0 - 5_000 * MINUTE, T0 - 4_000 * MINUTE);
+    let mut plan = Plan::new(grid(), Wanted::Range(range), false, Coverage::default(), &[]);
+    let received = run(&mut plan, &mut model);
+    assert!(received.iter().all(|&ts| range.contains(ts)));
+    assert_eq!((received.len(), model.asked.len()), (1_000, 4));
+}
+
+#[test]
+fn the_newest_page_has_no_more_than_is_wanted() {
+    let hour: Bar = "1H".parse().unwrap();
+    let plan = Plan::new(hour.grid(), Wanted::Days(3), false, Coverage::default(), &[]);
+    let newest = plan.question(Class::Newest, Now { local: 0, exchange: T0 }).unwrap();
+    assert_eq!(newest.ask.limit(), 72 + 2);
+}
+
+#[test]
 fn a_late_confirm_is_looked_for_three_times() {
     let mut model = Model::new(-1_440..0);
     model.now = T0 + SECOND;
