@@ -467,7 +467,7 @@ mod tests {
             let plan = Plan::new(bar.grid(), Wanted::Days(days), false, Coverage::default(), &[]);
             Line::new(Series { instrument, bar }, plan)
         };
-        let rate = |_| Rate { requests: 1_000, window_ms: 2_000 };
+        let rate = |_| Rate { requests: 10_000, window_ms: 2_000 };
         let budget = Budget::new(0, rate);
         Control::new((0..series).map(line).collect(), workers, budget, Random::new(1), now(0))
     }

@@ -155,7 +155,8 @@ fn write_series(series: &SeriesGaps, now: Millis, out: &mut dyn Write) -> Result
             writeln!(out, "  … and {} more: --json shows all", rows.len() - shown.len())?;
         }
     }
-    Ok(writeln!(out)?)
+    // What has no more than a line needs no space around it.
+    if rows.is_empty() { Ok(()) } else { Ok(writeln!(out)?) }
 }
 
 /// The lines of a series: what is missing comes first, so that a long ledger does not hide it.
@@ -236,7 +237,6 @@ BTC-USDT 1H: 65 missing of 72 bars since 2024-04-28 10:00
   suspected empty  2024-05-01 02:00  2024-05-01 04:00     2  seen 1, due
 
 ETH-USDT 1H: never synced, 72 bars wanted
-
 In all: 137 bars missing, 2 suspected empty, 0 known empty, in 2 series.
 Fetch what is missing: okx-store gaps --fill
 ";
