@@ -149,10 +149,18 @@ impl Supervisor<'_> {
             state.stop_sent = notes.is_none_or(|notes| notes.try_send(writer::Order::Stop).is_ok());
             state.ending.hurried = true;
         }
-        let all_noted = state.noted == self.control.lines().len();
-        if state.stop_sent || (self.ports.actions.is_none() && state.pollers_gone && all_noted) {
+        let all_noted = state.pollers_gone && state.noted == self.control.lines().len();
+        if state.stop_sent || (all_noted && self.send_last_order()) {
             self.ports.notes = None;
         }
+    }
+
+    /// Has the files compacted, unless somebody waits for the end; false if it has to be tried
+    /// again.
+    fn send_last_order(&self) -> bool {
+        let Some(notes) = &self.ports.notes else { return true };
+        let waiting = self.control.was_stopped() || self.control.gave_up().is_some();
+        waiting || !matches!(notes.try_send(writer::Order::Compact), Err(TrySendError::Full(_)))
     }
 
     /// Leaves in the files why series were given up, once each at the end.

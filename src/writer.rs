@@ -44,6 +44,8 @@ pub enum Order {
         /// In words.
         error: String,
     },
+    /// Nothing more is to come: write files anew that have grown much.
+    Compact,
     /// Finish what came before this and end.
     Stop,
 }
@@ -95,7 +97,8 @@ impl Writer {
 
     /// Takes an order and what else is waiting, and commits it all; tells whether to go on.
     fn work(&mut self, first: Order) -> bool {
-        let (mut batches, mut notes, mut rows, mut go_on) = (Vec::new(), Vec::new(), 0, true);
+        let (mut batches, mut notes, mut rows) = (Vec::new(), Vec::new(), 0);
+        let (mut compact, mut go_on) = (false, true);
         let mut next = Some(first);
         while let Some(order) = next {
             match order {
@@ -104,6 +107,7 @@ impl Writer {
                     batches.push(batch);
                 }
                 Order::NoteError { series, error } => notes.push((series, error)),
+                Order::Compact => compact = true,
                 Order::Stop => go_on = false,
             }
             let more = go_on && rows < ROWS_MAX;
@@ -112,6 +116,10 @@ impl Writer {
         let heard = self.store(batches);
         // After the pages: a page that is stored ends an earlier error, not a later one.
         notes.iter().for_each(|(series, error)| self.note_error(series, error));
+        if compact && let Err(error) = self.files.compact() {
+            // The file is as it was, only larger than it need be.
+            warn!(target: "writer", "{error}");
+        }
         heard && go_on
     }
 

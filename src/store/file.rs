@@ -36,7 +36,12 @@ pub struct File {
     tables: BTreeSet<Bar>,
     /// What the tables `spans` and `empties` hold: nobody else writes them while this is open.
     coverage: BTreeMap<Bar, Coverage>,
+    /// Rows that came since it was opened or compacted.
+    inserted: u64,
 }
+
+/// Fewer rows than these, about 2 MB, are not worth writing a file anew.
+const COMPACT_ROWS: u64 = 20_000;
 
 impl File {
     /// Opens a file, and makes or migrates it where needed.
@@ -47,7 +52,7 @@ impl File {
         // A file that makes room for another one closes at once; its log waits for a quiet moment.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(&failed)?;
         let tables = read::bars(&conn, path)?.into_iter().collect();
-        Ok(File { conn, path: path.to_owned(), tables, coverage: BTreeMap::new() })
+        Ok(File { conn, path: path.to_owned(), tables, coverage: BTreeMap::new(), inserted: 0 })
     }
 
     /// Stores pages in one transaction: rows, spans, ledger and notes, or nothing at all.
@@ -91,12 +96,26 @@ impl File {
         }
         write_meta(&txn, path, key::CLOCK_OFFSET_MS, &clock_offset_ms.to_string())?;
         txn.commit().map_err(StoreError::sql(path, "commit"))?;
+        self.inserted += stored.iter().map(|page| u64::from(page.inserted)).sum::<u64>();
         Ok(stored)
     }
 
     /// Notes what went wrong with a bar, for `status`.
     pub fn note_error(&mut self, bar: Bar, error: &str) -> Result<(), StoreError> {
         write_meta(&self.conn, &self.path, &bar_key(key::LAST_ERROR, bar), error)
+    }
+
+    /// Writes the file anew in the order of its rows, if many came since it was opened.
+    ///
+    /// History arrives newest block first, and SQLite leaves every tenth byte free where rows are
+    /// put before others (92 against 83 bytes a row, measured; the size of the blocks hardly
+    /// matters). Readers go on reading meanwhile.
+    pub fn compact(&mut self) -> Result<(), StoreError> {
+        if self.inserted >= COMPACT_ROWS {
+            self.inserted = 0;
+            self.conn.execute_batch("VACUUM").map_err(StoreError::sql(&self.path, "compact"))?;
+        }
+        Ok(())
     }
 
     /// Moves the log into the file and closes it: if nobody reads, one file is left. Busy readers

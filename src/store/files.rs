@@ -61,6 +61,13 @@ impl Files {
         }
     }
 
+    /// Writes those open files anew to which many rows came. The first failure is told after all
+    /// were tried.
+    pub fn compact(&mut self) -> Result<(), StoreError> {
+        let tried: Vec<_> = self.open.values_mut().map(|(_, file)| file.compact()).collect();
+        tried.into_iter().collect()
+    }
+
     /// Closes every open file with its log moved into it. The first failure is told after all were
     /// tried.
     pub fn finish(self) -> Result<(), StoreError> {
