@@ -129,9 +129,9 @@ impl Page {
     /// closed; it says nothing about the rest of the window, so a server that cuts its pages short
     /// costs requests, not rows. The newest page vouches up to the bars that have ended, and a page
     /// of [`Ask::Below`] up to the end asked about: nothing lies above the first row of the one,
-    /// and the row found by the other is the next one below. A bar whose row was refused is not vouched for, and a
-    /// row without a readable time takes the whole page's word away: what could not be read must
-    /// not pass for a bar that does not exist.
+    /// and the row found by the other is the next one below. A bar whose row was refused is not
+    /// vouched for, and a row without a readable time takes the whole page's word away: what could
+    /// not be read must not pass for a bar that does not exist.
     pub fn evidence(&self, grid: Grid) -> Evidence {
         let mut evidence = Evidence {
             unconfirmed: self.rows.iter().filter(|r| !r.confirmed).map(|r| r.ts).collect(),

@@ -12,9 +12,9 @@ use crate::control::{Action, Job};
 use crate::http::Http;
 use crate::okx;
 use crate::store::file::Entry;
+use crate::store::order::{Batch, Order};
 use crate::time::{Clock, Millis};
 use crate::wire::Trouble;
-use crate::writer;
 
 /// What the supervisor hears.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub struct Poller {
     /// Orders from the supervisor; all pollers share one queue.
     pub orders: Receiver<Action>,
     /// Pages to the writer.
-    pub pages: Sender<writer::Order>,
+    pub pages: Sender<Order>,
     /// Everything else to the supervisor.
     pub reports: Sender<Report>,
 }
@@ -52,7 +52,7 @@ impl Poller {
     pub fn run(self) {
         while let Ok(Action { ticket, job }) = self.orders.recv() {
             let heard = match self.fetch(ticket, job) {
-                Ok(Some(batch)) => self.pages.send(writer::Order::Store(batch)).is_ok(),
+                Ok(Some(batch)) => self.pages.send(Order::Store(batch)).is_ok(),
                 Ok(None) => self.reports.send(Report::Clock { ticket }).is_ok(),
                 Err(trouble) => self.reports.send(Report::Failed { ticket, trouble }).is_ok(),
             };
@@ -62,7 +62,7 @@ impl Poller {
         }
     }
 
-    fn fetch(&self, ticket: u64, job: Job) -> Result<Option<writer::Batch>, Trouble> {
+    fn fetch(&self, ticket: u64, job: Job) -> Result<Option<Batch>, Trouble> {
         match job {
             Job::Time => self.read_clock().map(|()| None),
             Job::Page { series, grid, endpoint, ask } => {
@@ -71,7 +71,7 @@ impl Poller {
                 let page = okx::decode_page(ask, &answer)?;
                 let at = self.clock.now().exchange;
                 let entry = Entry { bar: series.bar, grid, page, at };
-                Ok(Some(writer::Batch { ticket, instrument: series.instrument, entry }))
+                Ok(Some(Batch { ticket, instrument: series.instrument, entry }))
             }
         }
     }

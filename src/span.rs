@@ -243,7 +243,8 @@ mod tests {
                 (probe.start..probe.end).filter(|at| model.contains(at)).collect();
             prop_assert_eq!(moments(&spans.intersection(probe)), inside.clone());
             prop_assert_eq!(spans.touches(probe), !inside.is_empty());
-            prop_assert_eq!(spans.covers(probe), (probe.start..probe.end).all(|at| model.contains(&at)));
+            let all = (probe.start..probe.end).all(|at| model.contains(&at));
+            prop_assert_eq!(spans.covers(probe), all);
             let outside: BTreeSet<i64> =
                 (probe.start..probe.end).filter(|at| !model.contains(at)).collect();
             prop_assert_eq!(moments(&Spans::from(probe).difference(&spans)), outside);

@@ -13,6 +13,7 @@ use crate::instrument::Instrument;
 
 pub mod file;
 pub mod files;
+pub mod order;
 pub mod query;
 pub mod read;
 #[cfg(test)]

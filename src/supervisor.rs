@@ -14,9 +14,11 @@ use crate::logging::Repeats;
 use crate::poller::Report;
 use crate::signal::Stop;
 use crate::store::Scope;
+use crate::store::order::Order;
 use crate::thread::{End, Exit};
 use crate::time::{Clock, Millis, Now, SECOND};
-use crate::writer::{self, Receipt};
+use crate::wire::Policy;
+use crate::writer::Receipt;
 
 /// How long a stop waits for requests that are under way.
 const STOP_WAIT_MS: Millis = 15 * SECOND;
@@ -30,7 +32,7 @@ pub struct Ports {
     /// Orders to the pollers; dropped to end them.
     pub actions: Option<Sender<Action>>,
     /// Notes to the writer; dropped so that it can end.
-    pub notes: Option<Sender<writer::Order>>,
+    pub notes: Option<Sender<Order>>,
     /// From the pollers.
     pub reports: Receiver<Report>,
     /// From the writer.
@@ -122,7 +124,7 @@ impl Supervisor<'_> {
             if let Err(TrySendError::Disconnected(_) | TrySendError::Full(_)) =
                 actions.try_send(action)
             {
-                let (policy, error) = (crate::wire::Policy::Permanent, "no poller left".into());
+                let (policy, error) = (Policy::Permanent, "no poller left".into());
                 self.control.on(now, Input::Failed { ticket, policy, error });
                 continue;
             }
@@ -146,7 +148,7 @@ impl Supervisor<'_> {
         }
         if hurry && !finished && !state.stop_sent {
             let notes = self.ports.notes.as_ref();
-            state.stop_sent = notes.is_none_or(|notes| notes.try_send(writer::Order::Stop).is_ok());
+            state.stop_sent = notes.is_none_or(|notes| notes.try_send(Order::Stop).is_ok());
             state.ending.hurried = true;
         }
         let all_noted = state.pollers_gone && state.noted == self.control.lines().len();
@@ -160,7 +162,7 @@ impl Supervisor<'_> {
     fn send_last_order(&self) -> bool {
         let Some(notes) = &self.ports.notes else { return true };
         let waiting = self.control.was_stopped() || self.control.gave_up().is_some();
-        waiting || !matches!(notes.try_send(writer::Order::Compact), Err(TrySendError::Full(_)))
+        waiting || !matches!(notes.try_send(Order::Compact), Err(TrySendError::Full(_)))
     }
 
     /// Leaves in the files why series were given up, once each at the end.
@@ -172,7 +174,7 @@ impl Supervisor<'_> {
             let unfinished = gave_up.filter(|_| !line.is_done(now));
             if let Some(error) = line.error.as_deref().or(unfinished) {
                 let (series, error) = (line.series.clone(), error.to_owned());
-                if notes.try_send(writer::Order::NoteError { series, error }).is_err() {
+                if notes.try_send(Order::NoteError { series, error }).is_err() {
                     return;
                 }
             }

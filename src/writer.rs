@@ -15,40 +15,12 @@ use crate::instrument::{Instrument, Series};
 use crate::page::Stored;
 use crate::store::file::Entry;
 use crate::store::files::Files;
+use crate::store::order::{Batch, Order};
 use crate::store::{Scope, StoreError};
 use crate::time::Clock;
 
 /// Rows that ride along in one transaction at the most: more would keep a receipt waiting.
 const ROWS_MAX: usize = 3_000;
-
-/// A page for the store.
-#[derive(Debug)]
-pub struct Batch {
-    /// The ticket under which it was fetched.
-    pub ticket: u64,
-    /// Whose file it goes to.
-    pub instrument: Instrument,
-    /// The page.
-    pub entry: Entry,
-}
-
-/// What the writer hears.
-#[derive(Debug)]
-pub enum Order {
-    /// Store a page.
-    Store(Batch),
-    /// Note what went wrong with a series, for `status`.
-    NoteError {
-        /// Which series.
-        series: Series,
-        /// In words.
-        error: String,
-    },
-    /// Nothing more is to come: write files anew that have grown much.
-    Compact,
-    /// Finish what came before this and end.
-    Stop,
-}
 
 /// What the supervisor hears, in the order of the commits.
 #[derive(Debug)]

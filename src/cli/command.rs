@@ -93,7 +93,8 @@ pub enum Usage {
     Help(String),
     /// The version was asked for.
     Version,
-    /// The command line is wrong: one line without an end, for standard error. [`Exit::Usage`](crate::cli::outcome::Exit::Usage).
+    /// The command line is wrong: one line without an end, for standard error. The program ends
+    /// with [`Exit::Usage`](crate::cli::outcome::Exit::Usage).
     Bad(String),
 }
 

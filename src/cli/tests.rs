@@ -286,8 +286,8 @@ proptest! {
                 prop::sample::select(vec![
                     "status", "sync", "query", "export", "gaps", "add-symbol", "list", "BTC-USDT",
                     "1m", "1h", "-", "--", "-v", "--json", "--all", "--count", "--days", "5", "-3",
-                    "--timeframes", "--start", "2024-05-01", "--config", "--config=", "--format=csv",
-                    "--type", "--available", "--=", "-=", "", "--interval=1", "1m,1h",
+                    "--timeframes", "--start", "2024-05-01", "--config", "--config=", "--=", "-=",
+                    "--format=csv", "--type", "--available", "", "--interval=1", "1m,1h",
                 ]).prop_map(str::to_owned),
                 any::<String>(),
             ],

@@ -310,7 +310,8 @@ proptest! {
         short in prop::sample::select(vec![0u64, 2, 5]),
     ) {
         let listed = if cap == 1 { listed.min(300) } else { listed };
-        let absent = |minute: &i64| holes.iter().any(|&(at, bars)| (at..at + bars).contains(minute));
+        let absent =
+            |minute: &i64| holes.iter().any(|&(at, bars)| (at..at + bars).contains(minute));
         let mut model = Model::new((-listed..0).filter(|minute| !absent(minute)));
         (model.random, model.cap, model.short) = (Random::new(seed), cap, short);
         let mut plan = fresh(3);
@@ -331,8 +332,8 @@ proptest! {
         run(&mut plan, &mut model);
         // Only two false answers in a row, for the page and for what lies below it, deceive: and
         // what they leave is suspected, so that it is asked for again.
-        let suspected: i64 = plan.coverage.empties().map(|e| i64::from(e.attempts)).max().unwrap_or(0);
-        prop_assert!(suspected <= 1);
+        let sightings = plan.coverage.empties().map(|empty| empty.attempts).max();
+        prop_assert!(sightings.unwrap_or(0) <= 1);
         model.empty = 0;
         model.now += 2 * MINUTE;
         let mut again = Plan::new(grid(), Wanted::Days(2), false, plan.coverage.clone(), &[]);

@@ -225,7 +225,8 @@ fn replace_row(
     if verdict == Verdict::Revise {
         let [o, h, l, c, vol, ccy, quote] = known.candle.values();
         let mut keep = txn.prepare_cached(
-            "INSERT OR REPLACE INTO revisions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            "INSERT OR REPLACE INTO revisions
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?;
         let (bar, source) = (entry.bar.name(), known.source as u8);
         keep.execute(params![bar, known.candle.ts, entry.at, source, o, h, l, c, vol, ccy, quote])?;
