@@ -1,30 +1,162 @@
-//! A local mirror of OKX candlesticks in SQLite.
-pub mod backoff;
+//! `okx-store` keeps a local copy of OKX candlesticks in SQLite, one file per instrument. Each
+//! closed bar that the exchange has is in the store, once, with the exchange's values, whatever
+//! happened on the way.
+//!
+//! To read a store from a program of your own, begin with [`store::read::Reader`]; what it gives
+//! and takes are the words [`bar`], [`candle`], [`span`], [`instrument`], [`time`] and
+//! [`coverage`]. All else serves the program and may change with it.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use okx_local_store::store::query::Selection;
+//! use okx_local_store::store::read::Reader;
+//! use okx_local_store::store::{Identity, file_path};
+//!
+//! let path = file_path(Path::new("data"), &"BTC-USDT".parse()?);
+//! let whose = Identity { venue: "okx", region: "global".into(), demo: false };
+//! let reader = Reader::open(&path, &whose)?;
+//! for candle in reader.candles("1h".parse()?, Selection::Days(7))? {
+//!     println!("{} {}", candle.ts, candle.close);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Layers
+//!
+//! A file imports its own layer and lower ones; `tests/tidy.rs` sees to it.
+//!
+//! | layer | modules | what it may do |
+//! |---|---|---|
+//! | faces | `cli` `main` | talk to people and scripts |
+//! | assembly | `engine` `supervisor` `inquiry` `config` `logging` | start, stop, put together |
+//! | threads | `poller` `writer` `signal` | carry out, one loop each |
+//! | edges | `http` `roots` `store` `grants` `lock` `thread` | all I/O there is |
+//! | brains | `control` `plan` `limit` `backoff` | decide, handed the time |
+//! | wire | `okx` `wire` | turn bytes into words and back |
+//! | words | `time` `span` `bar` `candle` `instrument` `page` `coverage` `spelling` | mean things |
+//!
+//! **Architecture invariant:** brains know no socket, file, thread, sleep or clock. They are told
+//! what happened and when it is, and answer with what to do next, so that a table of a test can
+//! lead them through anything.
+//!
+//! **Architecture invariant:** nothing but `time` reads a clock. Bars end by the exchange's clock,
+//! budgets and pauses count in local time which never steps.
+//!
+//! # Threads and channels
+//!
+//! ```text
+//!             orders             pages               receipts
+//! supervisor ────────▶ pollers ────────▶ writer ────────────────▶ supervisor
+//!     ▲ │                 │               ▲
+//!     │ └─────────────────┼───────────────┘ notes, the order to stop
+//!     └───────────────────┘ reports
+//! ```
+//!
+//! | channel | from, to | holds | its sender | it ends when |
+//! |---|---|---|---|---|
+//! | orders | supervisor, pollers | one per poller | never waits | the supervisor drops it |
+//! | pages | pollers and supervisor, writer | 64 | pollers wait | both are gone |
+//! | reports | pollers, supervisor | two per poller | waits | all pollers are gone |
+//! | receipts | writer, supervisor | 256 | waits | everything is on disk |
+//! | stops | signal, supervisor | 4 | never waits | – |
+//! | exits | every thread, supervisor | one per thread | never waits | – |
+//!
+//! **Architecture invariant:** the supervisor never blocks on a send, so it always comes back to
+//! hear. Everybody else's waits lead to it: pollers, writer, supervisor. There is no cycle, hence
+//! no dead-lock. It holds no sender into a channel that it hears, so the drain at the end ends.
+//!
+//! **Architecture invariant:** there is no unbounded channel and no sleep. All waits have an end:
+//! a message, a sender that is gone, or a deadline.
+//!
+//! A stop has one order: no new orders; the pollers end with their last page; the writer commits
+//! what it has, moves the logs into the files and ends; the last receipts are heard. A second
+//! signal, or 15 seconds, leaves the pollers behind, never the writer.
+//!
+//! # How one candle travels
+//!
+//! 1. A `plan::Plan` compares what is wanted with what is covered and has a question;
+//!    `control::Control` picks it among those of all series once the budget lets it out.
+//! 2. A poller asks it by `http`, and `okx` reads the answer into a [`page::Page`].
+//! 3. The page says what it proves: its [`page::Evidence`]. It vouches for the range from its
+//!    oldest row to its newest; what else was asked for is still missing.
+//! 4. The writer commits rows, spans and ledger of empties in one transaction
+//!    (`store::file::File::commit`), and only then sends the receipt.
+//! 5. The receipt carries the evidence to the plan, which takes it in by the same
+//!    [`coverage::Coverage::absorb`] as the file did, and asks on.
+//! 6. A [`store::read::Reader`] reads it, without any of the above.
+//!
+//! **Architecture invariant:** a plan remembers nothing that the files do not tell. There is no
+//! cursor, no queue and no journal: a killed process resumes by looking at what is missing.
+//!
+//! **Architecture invariant:** only `confirm` closes a bar, never the clock, and a closed bar is
+//! never overwritten by an unclosed one.
+//!
+//! **Architecture invariant:** a poller does not retry, and the writer does not fetch. One ticket
+//! is one request, and ends in exactly one of stored, broken, failed, or clock read.
+//!
+//! **Architecture invariant:** only the writer thread opens a file for writing, and a reader needs
+//! neither the network nor the lock.
+//!
+//! # Where to add
+//!
+//! - **A bar**: a line in the table of `bar.rs`: its name, its table's, its grid. Words, wire and
+//!   store follow; where it opens at an odd hour `Bar::remark` says so.
+//! - **A command**: its grammar in `cli/args.rs`, its checked form in `cli/command.rs` and
+//!   `cli/check.rs`, a file of its own under `cli/`, and its arm in `cli.rs`.
+//! - **A venue**: a folder beside `okx` with the same functions, from a question to a path and from
+//!   an answer to a page. Nothing above it reads the wire; those that name `okx` today are `plan`,
+//!   `http`, `poller`, `engine`, `inquiry`, `config` and `cli`.
+
 pub mod bar;
 pub mod candle;
-pub mod cli;
-pub mod config;
-pub mod control;
 pub mod coverage;
-pub mod engine;
-pub mod grants;
-pub mod http;
-pub mod inquiry;
 pub mod instrument;
-pub mod limit;
-pub mod lock;
-pub mod logging;
-pub mod okx;
 pub mod page;
-pub mod plan;
-pub mod poller;
-pub mod roots;
-pub mod signal;
 pub mod span;
-pub mod spelling;
 pub mod store;
-pub mod supervisor;
-pub mod thread;
 pub mod time;
+
+// Public for the program and its tests, not for embedding.
+#[doc(hidden)]
+pub mod backoff;
+#[doc(hidden)]
+pub mod cli;
+#[doc(hidden)]
+pub mod config;
+#[doc(hidden)]
+pub mod control;
+#[doc(hidden)]
+pub mod engine;
+#[doc(hidden)]
+pub mod grants;
+#[doc(hidden)]
+pub mod http;
+#[doc(hidden)]
+pub mod inquiry;
+#[doc(hidden)]
+pub mod limit;
+#[doc(hidden)]
+pub mod lock;
+#[doc(hidden)]
+pub mod logging;
+#[doc(hidden)]
+pub mod okx;
+#[doc(hidden)]
+pub mod plan;
+#[doc(hidden)]
+pub mod poller;
+#[doc(hidden)]
+pub mod roots;
+#[doc(hidden)]
+pub mod signal;
+#[doc(hidden)]
+pub mod spelling;
+#[doc(hidden)]
+pub mod supervisor;
+#[doc(hidden)]
+pub mod thread;
+#[doc(hidden)]
 pub mod wire;
+#[doc(hidden)]
 pub mod writer;

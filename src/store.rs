@@ -11,13 +11,17 @@ use rusqlite::ErrorCode;
 use crate::bar::Bar;
 use crate::instrument::Instrument;
 
+#[doc(hidden)]
 pub mod file;
+#[doc(hidden)]
 pub mod files;
+#[doc(hidden)]
 pub mod order;
 pub mod query;
 pub mod read;
 #[cfg(test)]
 pub(crate) mod sample;
+#[doc(hidden)]
 pub mod schema;
 
 /// Where the file of an instrument lies.
