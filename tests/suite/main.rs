@@ -4,4 +4,5 @@
 mod exchange;
 
 mod mirror;
+mod recorded;
 mod sync;

@@ -1,0 +1,44 @@
+# Everything one does with this repository. `make` alone lists it.
+
+CARGO ?= cargo
+# The arguments of `make run`, as in: make run ARGS="query BTC-USDT 1h"
+ARGS ?= --help
+
+.DEFAULT_GOAL := help
+.PHONY: help build check fmt clippy test docs demo run record install clean
+
+help: ## list what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build the program: target/release/okx-store
+	$(CARGO) build --release --locked
+
+check: fmt clippy docs test ## all that must be clean: format, lints, documentation, tests
+
+fmt:
+	$(CARGO) fmt --check
+
+clippy:
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+
+docs:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items --locked
+
+test: ## run all tests; they need no network
+	$(CARGO) test --locked
+
+demo: ## sync from a made-up exchange on this machine; needs no network
+	$(CARGO) build --release --locked --bin okx-store --example fixture-exchange
+	tests/demo.sh
+
+run: ## run the program: make run ARGS="query BTC-USDT 1h"
+	$(CARGO) run --release --locked --bin okx-store -- $(ARGS)
+
+record: ## take fresh fixtures from the live exchange; needs the network and curl
+	tests/record.sh
+
+install: ## install okx-store for this user
+	$(CARGO) install --path . --locked
+
+clean: ## remove what was built
+	$(CARGO) clean
