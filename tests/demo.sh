@@ -3,7 +3,7 @@
 # is thrown away afterwards.
 set -euo pipefail
 
-bin=${1:?usage: demo.sh FOLDER_OF_THE_BINARIES}
+bin=${1:-$(dirname "$0")/../target/release}
 dir=$(mktemp -d)
 exchange=
 # The exchange ends with us, however we end.
