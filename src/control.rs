@@ -189,7 +189,7 @@ pub struct Control {
     refreshed: bool,
     stopped: bool,
     gave_up: Option<String>,
-    /// Oddities that nobody was told of yet.
+    /// Failures and oddities that nobody was told of yet.
     remarks: Vec<String>,
     /// When a bound that kept a question back falls.
     held_until: Option<Millis>,
@@ -250,7 +250,7 @@ impl Control {
         self.budget.per_minute(Endpoint::History)
     }
 
-    /// Oddities of the exchange's answers since the last call, for the log.
+    /// Failures and oddities of answers since the last call, for the log.
     pub fn take_remarks(&mut self) -> Vec<String> {
         std::mem::take(&mut self.remarks)
     }
@@ -347,6 +347,7 @@ impl Control {
 
     fn on_failed(&mut self, ticket: u64, policy: Policy, error: String, now: Now) {
         let Some(flight) = self.land(ticket, now) else { return };
+        self.remarks.push(format!("{}: {error}", flight.endpoint));
         let backoff = self.backoffs.entry(flight.endpoint).or_default();
         backoff.failed(policy, now.local, &mut self.random);
         let hopeless = backoff.failures() >= GIVE_UP_FAILURES || policy == Policy::Denied;

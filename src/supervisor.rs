@@ -219,14 +219,10 @@ impl Supervisor<'_> {
             }
             Event::Report(Report::Failed { ticket, trouble }) => {
                 let (policy, error) = (trouble.policy(), trouble.to_string());
-                state.complain(&error, now);
                 self.control.on(now, Input::Failed { ticket, policy, error });
             }
             Event::Receipt(Receipt::Stored { ticket, stored }) => {
                 self.control.on(now, Input::Stored { ticket, stored: &stored });
-                for remark in self.control.take_remarks() {
-                    state.complain(&remark, now);
-                }
             }
             Event::Receipt(Receipt::Broken { ticket, error }) => {
                 let everything = error.scope() == Scope::WholeDisk;
@@ -254,6 +250,9 @@ impl Supervisor<'_> {
                 self.control.on(now, Input::Stop);
             }
             Event::Exit(_) => {}
+        }
+        for remark in self.control.take_remarks() {
+            state.complain(&remark, now);
         }
     }
 }
