@@ -102,8 +102,10 @@ pub fn run(
     wanted: &[(Series, Wanted)],
     watch: &mut dyn FnMut(&Control, Now),
 ) -> Result<Outcome, EngineError> {
-    let lock = Lock::take(&setup.data_dir).map_err(EngineError::Lock)?;
+    // First what only the configuration can mend: it is refused before a folder is made or a lock
+    // waited for.
     let http = Http::new(&setup.http).map_err(EngineError::Http)?;
+    let lock = Lock::take(&setup.data_dir).map_err(EngineError::Lock)?;
     let clock = Arc::new(Clock::start(stored_offset(setup, wanted)));
     let now = clock.now();
     let (grants, recent) = Grants::open(&setup.data_dir, now.local)
