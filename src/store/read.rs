@@ -178,15 +178,16 @@ pub fn fit(grid: Grid, times: &[Millis]) -> Grid {
 }
 
 /// Opens read-only. Where the folder cannot be written SQLite cannot share a log, and needs none
-/// if there is none: then nobody writes, and the file may be taken for unchanging.
+/// if there is nothing in it: then nobody writes, and the file may be taken for unchanging. A
+/// reader may have left an empty log behind.
 fn connect(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(path, flags).and_then(|conn| {
         conn.query_row("SELECT 1 FROM sqlite_schema", [], |_| Ok(())).optional().map(|_| conn)
     });
-    let log = path.with_extension("db-wal");
+    let log = std::fs::metadata(path.with_extension("db-wal"));
     match opened {
-        Err(_) if !log.exists() => {
+        Err(_) if log.map_or(true, |log| log.len() == 0) => {
             let flags = flags | OpenFlags::SQLITE_OPEN_URI;
             Connection::open_with_flags(immutable_uri(path), flags)
         }
