@@ -120,16 +120,17 @@ impl Supervisor<'_> {
         while let Some(action) = self.control.next(now) {
             let (ticket, endpoint) = (action.ticket, action.job.endpoint());
             debug!(target: "supervisor", "ticket {ticket}: {:?}", action.job);
+            // On record before it goes out: a kill in between costs budget, the other way round it
+            // would spend some twice.
+            if let Err(error) = self.grants.record(endpoint, now.local) {
+                warn!(target: "supervisor", "a granted request is not on record: {error}");
+            }
             // The queue holds as many orders as there are pollers, and no more are under way.
             if let Err(TrySendError::Disconnected(_) | TrySendError::Full(_)) =
                 actions.try_send(action)
             {
                 let (policy, error) = (Policy::Permanent, "no poller left".into());
                 self.control.on(now, Input::Failed { ticket, policy, error });
-                continue;
-            }
-            if let Err(error) = self.grants.record(endpoint, now.local) {
-                warn!(target: "supervisor", "a granted request is not on record: {error}");
             }
         }
     }
