@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::Exchange;
+use super::bell::Bell;
 use super::clock::{Clock, DEFAULT_START_MS};
 use super::faults::{Faults, Script};
 use super::file::{self, Base, FileError};
@@ -206,6 +207,7 @@ impl Builder {
             rules: Mutex::new(Rules::new(self.loud)),
             faults: Mutex::new(Faults::new(self.scripts)),
             journal: Mutex::new(Journal::default()),
+            bell: Bell::default(),
             sandbox: self.sandbox,
             page_cap: self.page_cap,
         });

@@ -16,6 +16,7 @@
 // Each program that includes this module uses another part of it.
 #![allow(dead_code, unused_imports)]
 
+mod bell;
 mod builder;
 mod clock;
 mod dice;
@@ -154,6 +155,15 @@ impl Exchange {
 
     pub fn count(&self, endpoint: Endpoint) -> usize {
         held(&self.core.journal).count(endpoint)
+    }
+
+    /// Waits for what a client does: `met` is tried at each arrival and each answer, and now and
+    /// then between them.
+    ///
+    /// # Panics
+    /// When it is still false after two minutes; `what` says what it was about.
+    pub fn wait_until(&self, what: &str, met: impl FnMut() -> bool) {
+        self.core.bell.wait_until(what, met);
     }
 
     pub fn violations(&self) -> Vec<Violation> {

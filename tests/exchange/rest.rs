@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::bell::Bell;
 use super::clock::Clock;
 use super::faults::{Fault, Faults};
 use super::held;
@@ -24,6 +25,7 @@ pub struct Core {
     pub rules: Mutex<Rules>,
     pub faults: Mutex<Faults>,
     pub journal: Mutex<Journal>,
+    pub bell: Bell,
     pub sandbox: bool,
     pub page_cap: usize,
 }
@@ -80,6 +82,7 @@ impl Core {
     pub fn answer(&self, head: &Head) -> Answer {
         let ask = Ask::parse(&head.target);
         let (number, at_ms) = self.arrive(head, &ask);
+        self.bell.ring();
         let refusal = self.judge(head, &ask, at_ms);
         let reply = match refusal {
             Some(Rule::Rate) => Reply::too_many(),
@@ -99,6 +102,7 @@ impl Core {
         let silent = matches!(answer.delivery, Delivery::Stall { .. } | Delivery::Close);
         let status = if silent { 0 } else { answer.status };
         held(&self.journal).answer(number, status, rows, fault);
+        self.bell.ring();
         answer
     }
 

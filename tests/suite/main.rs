@@ -3,6 +3,13 @@
 #[path = "../exchange/mod.rs"]
 mod exchange;
 
+mod commands;
+mod crash;
+mod damage;
+mod edges;
 mod mirror;
+mod offline;
+mod process;
 mod recorded;
+mod refusals;
 mod sync;

@@ -68,23 +68,34 @@ impl Mirror {
         closed_rows(&self.setup.data_dir, series)
     }
 
-    /// Fails unless the store has exactly the closed bars that the exchange has, from `days` back
-    /// up to the newest stored one, which must be the newest there is when `now` was.
+    /// Fails unless the store is the exchange's equal, see [`assert_equals`].
     pub fn assert_equals(&self, exchange: &Exchange, series: &Series, days: u32, now: Millis) {
-        let start = now - Millis::from(days) * DAY;
-        let stored = self.rows(series);
-        let truth = exchange.truth(series.instrument.as_str(), series.bar.name(), 0, now);
-        let first = stored.first().expect("because something was stored").ts;
-        assert!(
-            first <= start.max(truth[0].ts),
-            "{series}: the store begins at {first}, after {start}"
-        );
-        let truth: Vec<Row> = truth.into_iter().filter(|row| row.ts >= first).collect();
-        for (stored, truth) in stored.iter().zip(&truth) {
-            assert_eq!(stored, truth, "{series}");
-        }
-        assert_eq!(stored.len(), truth.len(), "{series}");
+        assert_equals(&self.setup.data_dir, exchange, series, days, now);
     }
+}
+
+/// Fails unless the store has exactly the closed bars that the exchange has, from `days` back up to
+/// the newest stored one, which must be the newest there is when `now` was.
+pub fn assert_equals(
+    data_dir: &Path,
+    exchange: &Exchange,
+    series: &Series,
+    days: u32,
+    now: Millis,
+) {
+    let start = now - Millis::from(days) * DAY;
+    let stored = closed_rows(data_dir, series);
+    let truth = exchange.truth(series.instrument.as_str(), series.bar.name(), 0, now);
+    let first = stored.first().expect("because something was stored").ts;
+    assert!(
+        first <= start.max(truth[0].ts),
+        "{series}: the store begins at {first}, after {start}"
+    );
+    let truth: Vec<Row> = truth.into_iter().filter(|row| row.ts >= first).collect();
+    for (stored, truth) in stored.iter().zip(&truth) {
+        assert_eq!(stored, truth, "{series}");
+    }
+    assert_eq!(stored.len(), truth.len(), "{series}");
 }
 
 pub fn closed_rows(data_dir: &Path, series: &Series) -> Vec<Row> {
