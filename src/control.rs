@@ -106,8 +106,8 @@ pub enum Input<'a> {
 pub struct Line {
     /// Which.
     pub series: Series,
-    /// Rows that were new, so far.
-    pub inserted: u64,
+    /// Closed bars that were new, so far.
+    pub closed: u64,
     /// Closed bars that the exchange has revised, so far.
     pub revised: u64,
     /// Why it was given up.
@@ -121,12 +121,17 @@ pub struct Line {
 impl Line {
     /// A series at its start.
     pub fn new(series: Series, plan: Plan) -> Line {
-        Line { series, inserted: 0, revised: 0, error: None, plan, failures: 0, off_grid: false }
+        Line { series, closed: 0, revised: 0, error: None, plan, failures: 0, off_grid: false }
     }
 
     /// Counts its wanted bars by what is known of them.
     pub fn tally(&self, now: Now) -> Tally {
         self.plan.tally(now)
+    }
+
+    /// How many closed bars are stored, however old.
+    pub fn stored(&self) -> i64 {
+        self.plan.stored_bars()
     }
 
     /// Bars that have ended and wait for their confirm.
@@ -333,7 +338,7 @@ impl Control {
         self.pages += 1;
         let Some(line) = flight.line.and_then(|line| self.lines.get_mut(line)) else { return };
         line.failures = 0;
-        line.inserted += u64::from(stored.inserted);
+        line.closed += u64::from(stored.closed);
         line.revised += u64::from(stored.revised);
         self.remarks.extend(line.remarks(stored));
         if line.plan.stored(ticket, stored) == Progress::Stuck {
@@ -494,11 +499,11 @@ mod tests {
         };
         let times = (0..).map(|n| window.start + n * MINUTE).take_while(|&ts| ts < window.end);
         let page = Page::new(ask, times.map(row).collect(), Vec::new());
-        let inserted = page.rows.len() as u32;
+        let closed = page.rows.len() as u32;
         let evidence = page.evidence(grid);
         Stored {
             evidence,
-            inserted,
+            closed,
             revised: 0,
             at: T0 + 30_000,
             grid,

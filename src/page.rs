@@ -92,8 +92,8 @@ pub struct Evidence {
 pub struct Stored {
     /// What the page proved; the spans and the ledger on disk say the same.
     pub evidence: Evidence,
-    /// Bars that had no row before.
-    pub inserted: u32,
+    /// Bars that are closed there now and were not before.
+    pub closed: u32,
     /// Closed bars that had other values before.
     pub revised: u32,
     /// When the page was heard.

@@ -258,6 +258,11 @@ impl Plan {
         self.coverage.tally(self.grid, self.wanted_span(now))
     }
 
+    /// How many closed bars are stored, wanted or not.
+    pub fn stored_bars(&self) -> i64 {
+        self.coverage.with_rows().iter().map(|span| self.grid.count(span)).sum()
+    }
+
     /// How many bars have ended and still wait for their confirm.
     pub fn unconfirmed(&self) -> usize {
         self.unconfirmed.len()
@@ -295,9 +300,9 @@ impl Plan {
         // History trails by about one bar, so it cannot tell that the last one is absent.
         let trail = if self.history_only { 2 * GRACE_MS } else { GRACE_MS };
         let until = self.grid.floor(now.exchange - trail);
-        // No more than what is wanted, the running bar, and one that may open meanwhile.
+        // No more than what is wanted, the running bar with it, and one that may open meanwhile.
         let wanted = self.wanted.span(self.grid, now.exchange, now.exchange);
-        let limit = (self.grid.count(wanted) + 2).clamp(1, PAGE_ROWS) as u32;
+        let limit = (self.grid.count(wanted) + 1).clamp(1, PAGE_ROWS) as u32;
         let ask = Ask::Newest { limit, until };
         Some(Question { endpoint, ask, target: Span::new(until, until) })
     }

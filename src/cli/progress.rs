@@ -139,7 +139,7 @@ fn finished_line(line: &Line, now: Now) -> String {
     if let Some(error) = &line.error {
         return format!("{:<22} {error}", line.series.to_string());
     }
-    let rows = count(line.inserted as i64, "new row");
+    let rows = count(line.closed as i64, "new bar");
     format!("{:<22} complete, {rows}", line.series.to_string()) + &remarks(line, now)
 }
 
@@ -169,7 +169,7 @@ impl Sum {
     fn of(control: &Control, now: Now, started: Millis) -> Sum {
         let mut sum = Sum { rows: 0, missing: 0, pages_left: 0, left_ms: None, per_second: None };
         for line in control.lines() {
-            sum.rows += line.inserted;
+            sum.rows += line.closed;
             if line.error.is_none() {
                 let missing = line.tally(now).missing;
                 sum.missing += missing;
@@ -189,14 +189,14 @@ impl Sum {
     }
 
     fn text(&self) -> String {
-        let rate = self.per_second.map(|rate| format!(", {rate} rows/s")).unwrap_or_default();
+        let rate = self.per_second.map(|rate| format!(", {rate} bars/s")).unwrap_or_default();
         let left = match self.left_ms {
             Some(left_ms) if self.missing > 0 => {
                 format!(", {} left", format_length(left_ms / SECOND * SECOND))
             }
             _ => String::new(),
         };
-        let rows = count(self.rows as i64, "row");
+        let rows = count(self.rows as i64, "bar");
         format!("{rows} stored, {} missing{rate}{left}", count(self.missing, "bar"))
     }
 }

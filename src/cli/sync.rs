@@ -29,7 +29,7 @@ pub fn sync(
 fn tell(outcome: &Outcome, out: &mut dyn Write) -> Result<(), Failure> {
     let columns = [
         ("series", Align::Left),
-        ("new rows", Align::Right),
+        ("new bars", Align::Right),
         ("stored", Align::Right),
         ("missing", Align::Right),
         ("", Align::Left),
@@ -47,8 +47,8 @@ fn tell(outcome: &Outcome, out: &mut dyn Write) -> Result<(), Failure> {
             };
             vec![
                 line.series.to_string(),
-                line.inserted.to_string(),
-                tally.rows().to_string(),
+                line.closed.to_string(),
+                line.stored().to_string(),
                 tally.missing.to_string(),
                 remark,
             ]

@@ -126,7 +126,7 @@ fn run(plan: &mut Plan, model: &mut Model) -> BTreeSet<Millis> {
 
 fn receipt(page: &Page, at: Millis) -> Stored {
     let evidence = page.evidence(grid());
-    Stored { evidence, inserted: 0, revised: 0, at, grid: grid(), off_grid: None, refused: None }
+    Stored { evidence, closed: 0, revised: 0, at, grid: grid(), off_grid: None, refused: None }
 }
 
 fn fresh(days: u32) -> Plan {
@@ -259,8 +259,8 @@ fn a_range_of_the_past_leaves_everything_else_alone() {
 fn the_newest_page_has_no_more_than_is_wanted() {
     let hour: Bar = "1H".parse().unwrap();
     let plan = Plan::new(hour.grid(), Wanted::Days(3), false, Coverage::default(), &[]);
-    let newest = plan.question(Class::Newest, Now { local: 0, exchange: T0 }).unwrap();
-    assert_eq!(newest.ask.limit(), 72 + 2);
+    let newest = plan.question(Class::Newest, Now { local: 0, exchange: T0 + SECOND }).unwrap();
+    assert_eq!(newest.ask.limit(), 73 + 1);
 }
 
 #[test]

@@ -36,8 +36,8 @@ pub struct File {
     tables: BTreeSet<Bar>,
     /// What the tables `spans` and `empties` hold: nobody else writes them while this is open.
     coverage: BTreeMap<Bar, Coverage>,
-    /// Rows that came since it was opened or compacted.
-    inserted: u64,
+    /// Closed bars that came since it was opened or compacted.
+    grown: u64,
 }
 
 /// Fewer rows than these, about 2 MB, are not worth writing a file anew.
@@ -52,7 +52,7 @@ impl File {
         // A file that makes room for another one closes at once; its log waits for a quiet moment.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(&failed)?;
         let tables = read::bars(&conn, path)?.into_iter().collect();
-        Ok(File { conn, path: path.to_owned(), tables, coverage: BTreeMap::new(), inserted: 0 })
+        Ok(File { conn, path: path.to_owned(), tables, coverage: BTreeMap::new(), grown: 0 })
     }
 
     /// Stores pages in one transaction: rows, spans, ledger and notes, or nothing at all.
@@ -96,7 +96,7 @@ impl File {
         }
         write_meta(&txn, path, key::CLOCK_OFFSET_MS, &clock_offset_ms.to_string())?;
         txn.commit().map_err(StoreError::sql(path, "commit"))?;
-        self.inserted += stored.iter().map(|page| u64::from(page.inserted)).sum::<u64>();
+        self.grown += stored.iter().map(|page| u64::from(page.closed)).sum::<u64>();
         Ok(stored)
     }
 
@@ -111,8 +111,8 @@ impl File {
     /// put before others (92 against 83 bytes a row, measured; the size of the blocks hardly
     /// matters). Readers go on reading meanwhile.
     pub fn compact(&mut self) -> Result<(), StoreError> {
-        if self.inserted >= COMPACT_ROWS {
-            self.inserted = 0;
+        if self.grown >= COMPACT_ROWS {
+            self.grown = 0;
             self.conn.execute_batch("VACUUM").map_err(StoreError::sql(&self.path, "compact"))?;
         }
         Ok(())
@@ -142,7 +142,7 @@ fn judge(entry: &Entry) -> Stored {
     });
     Stored {
         evidence: entry.page.evidence(grid),
-        inserted: 0,
+        closed: 0,
         revised: 0,
         at: entry.at,
         grid,
@@ -196,12 +196,15 @@ fn store_rows(
         let new = insert.execute(params![
             candle.ts, o, h, l, c, vol, ccy, quote, confirmed, source, entry.at
         ])?;
-        if new == 1 {
-            stored.inserted += 1;
-        } else if replace_row(txn, entry, &heard)? {
-            stored.revised += 1;
+        let verdict = if new == 1 { Verdict::Replace } else { settle_row(txn, entry, &heard)? };
+        match verdict {
+            Verdict::Replace if confirmed => {
+                stored.closed += 1;
+                odd_rows += i64::from(candle.is_odd());
+            }
+            Verdict::Revise => stored.revised += 1,
+            _ => {}
         }
-        odd_rows += i64::from(new == 1 && candle.is_odd());
     }
     if stored.revised > 0 {
         trim_revisions(txn)?;
@@ -209,18 +212,18 @@ fn store_rows(
     Ok(odd_rows)
 }
 
-/// Settles a row whose bar is stored already; tells whether a closed bar was revised.
-fn replace_row(
+/// Settles a row whose bar is stored already.
+fn settle_row(
     txn: &Transaction<'_>,
     entry: &Entry,
     heard: &State,
-) -> Result<bool, rusqlite::Error> {
+) -> Result<Verdict, rusqlite::Error> {
     let table = entry.bar.table();
     let mut find = txn.prepare_cached(&format!("SELECT * FROM {table} WHERE ts = ?1"))?;
     let known = find.query_row([heard.candle.ts], read_state)?;
     let verdict = known.hear(heard);
     if verdict == Verdict::Keep {
-        return Ok(false);
+        return Ok(verdict);
     }
     if verdict == Verdict::Revise {
         let [o, h, l, c, vol, ccy, quote] = known.candle.values();
@@ -251,7 +254,7 @@ fn replace_row(
         source,
         heard.updated_at
     ])?;
-    Ok(verdict == Verdict::Revise)
+    Ok(verdict)
 }
 
 /// Reads a whole row of a table of candles.
@@ -366,7 +369,7 @@ mod tests {
         let mut file = File::open(&path, &identity()).unwrap();
         let page = vec![candle(1, 1.0, true), candle(4, 2.0, true), candle(5, 3.0, false)];
         let stored = file.commit(&[entry(page, 77)], -5).unwrap();
-        assert_eq!((stored[0].inserted, stored[0].revised), (3, 0));
+        assert_eq!((stored[0].closed, stored[0].revised), (2, 0));
         drop(file);
 
         let reader = read::Reader::open(&path, &identity()).unwrap();
@@ -384,7 +387,7 @@ mod tests {
         let mut file = File::open(&path, &identity()).unwrap();
         file.commit(&[entry(vec![candle(1, 1.0, true)], 1)], 0).unwrap();
         let stored = file.commit(&[entry(vec![candle(1, 1.5, true)], 2)], 0).unwrap();
-        assert_eq!((stored[0].inserted, stored[0].revised), (0, 1));
+        assert_eq!((stored[0].closed, stored[0].revised), (0, 1));
         file.commit(&[entry(vec![candle(1, 9.0, false)], 3)], 0).unwrap();
         let kept = "SELECT at, source, close FROM revisions";
         let kept: (i64, i64, f64) =
@@ -422,6 +425,6 @@ mod tests {
         let count: i64 =
             file.conn.query_row("SELECT count(*) FROM candles_1m", [], |r| r.get(0)).unwrap();
         assert_eq!(count, 1);
-        assert_eq!(file.commit(&[entry(rows, 2)], 0).unwrap()[0].inserted, 2);
+        assert_eq!(file.commit(&[entry(rows, 2)], 0).unwrap()[0].closed, 2);
     }
 }

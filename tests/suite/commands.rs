@@ -30,11 +30,11 @@ fn a_sync_tells_what_it_did_and_a_second_asks_for_the_newest_pages_alone() {
     let first = home.run("sync --all").exits(0);
     home.assert_equals(&exchange);
     // Into a pipe goes a table on stdout and a plain line for each series on stderr.
-    assert_eq!(first.row("series"), ["new", "rows", "stored", "missing"]);
+    assert_eq!(first.row("series"), ["new", "bars", "stored", "missing"]);
     assert_eq!(first.row("BTC-USDT 1m")[1..], ["2880", "0"]);
     assert_eq!(first.row("ETH-USDT 5m")[1..], ["864", "0"]);
     assert_eq!(first.out.lines().count(), 1 + home.wanted.len());
-    let complete = |line: &str| line.contains(" complete, ") && line.contains(" new rows");
+    let complete = |line: &str| line.contains(" complete, ") && line.contains(" new bars");
     assert_eq!(first.err.lines().filter(|line| complete(line)).count(), home.wanted.len());
     assert!(!(first.out + &first.err).contains(['\u{1b}', '\r', '█']));
 

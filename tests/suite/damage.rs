@@ -88,7 +88,7 @@ fn assert_fails_alone(home: &Home, exchange: &Exchange, why: &str) {
     let line = failed.last_word("BTC-USDT.db");
     assert!(line.starts_with("BTC-USDT 1m: ") && line.contains(why), "{line}");
     assert!(failed.row("BTC-USDT 1m").contains(&"failed"));
-    assert_eq!(failed.row("ETH-USDT 1H"), ["0", "72", "0"]);
+    assert_eq!(failed.row("ETH-USDT 1H"), ["0", "73", "0"]);
     assert_eq!(exchange.count(Endpoint::Candles), asked + 1, "the others go on");
     home.run("query BTC-USDT 1m").exits(1).last_word("BTC-USDT.db");
     home.run("query ETH-USDT 1H").exits(0);

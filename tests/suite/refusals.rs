@@ -129,9 +129,9 @@ fn an_unknown_instrument_fails_alone_in_the_exchanges_words() {
         failed.last_word("AAA-USDT"),
         "AAA-USDT 1m: 51001: Instrument ID, Instrument ID code, or Spread ID doesn't exist."
     );
-    assert_eq!(failed.row("BTC-USDT 1H"), ["300", "48", "0"]);
+    assert_eq!(failed.row("BTC-USDT 1H"), ["49", "49", "0"]);
     assert!(!home.data_dir().join("AAA-USDT.db").exists());
-    assert_eq!(home.count("BTC-USDT", "candles_1h"), 299);
+    assert_eq!(home.count("BTC-USDT", "candles_1h"), 49);
 }
 
 #[test]

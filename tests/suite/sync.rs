@@ -64,7 +64,7 @@ fn the_newest_page_of_every_series_is_stored_before_any_history_is_asked_for() {
     let mut stored_before_history = None;
     let outcome = mirror.sync_watched(&wanted, &mut |control, _| {
         if exchange.count(Endpoint::History) > 0 && stored_before_history.is_none() {
-            let stored = control.lines().iter().filter(|line| line.inserted >= 300).count();
+            let stored = control.lines().iter().filter(|line| line.closed >= 299).count();
             stored_before_history = Some(stored);
         }
     });
