@@ -135,8 +135,8 @@ impl Line {
     }
 
     /// Bars that have ended and wait for their confirm.
-    pub fn unconfirmed(&self) -> usize {
-        self.plan.unconfirmed()
+    pub fn unconfirmed(&self, now: Now) -> usize {
+        self.plan.unconfirmed(now)
     }
 
     /// Whether nothing is left to do for it.
@@ -322,7 +322,9 @@ impl Control {
             return None;
         }
         let looks = self.lines.iter().filter(|line| line.error.is_none());
-        let looks = looks.filter_map(|line| line.plan.deadline());
+        let looks = looks.filter_map(|line| line.plan.deadline(now));
+        // What is due already waits for something else, and that is an event or a bound that falls.
+        let looks = looks.filter(|&due| due > now.exchange);
         looks.map(|due| due - now.exchange + now.local).chain(self.held_until).min()
     }
 
@@ -558,6 +560,20 @@ mod tests {
         }
         let turns: Vec<String> = (0..15).map(|n| format!("C{}-USDT", n % 3)).collect();
         assert_eq!(order, turns);
+    }
+
+    #[test]
+    fn what_is_due_but_held_back_is_no_deadline() {
+        let bar: Bar = "1m".parse().unwrap();
+        let unconfirmed = [T0 - MINUTE];
+        let plan = Plan::new(bar.grid(), Wanted::Days(1), false, Coverage::default(), &unconfirmed);
+        let line = Line::new(Series { instrument: "C-USDT".parse().unwrap(), bar }, plan);
+        let budget = Budget::new(0, |_| Rate { requests: 1_000, window_ms: 2_000 });
+        let mut control = Control::new(vec![line], 2, budget, Random::new(1), now(0));
+        read_clock(&mut control);
+        assert!(asked(&control.next(now(0)).unwrap()).1);
+        assert!(control.next(now(0)).is_none(), "the newest page will show the bar");
+        assert_eq!(control.deadline(now(0)), None, "only that page gives it work");
     }
 
     #[test]

@@ -222,6 +222,7 @@ impl Plan {
         let Some(question) = self.in_flight.remove(&ticket) else { return Progress::Moved };
         self.grid = stored.grid;
         let open_before = self.open_bars(question.target);
+        let due_before = self.due_bars(question.target, stored.at);
         self.coverage.absorb(&stored.evidence, stored.at);
         self.note_unconfirmed(question.target, stored);
         if let Ask::Newest { until, .. } = question.ask {
@@ -229,7 +230,10 @@ impl Plan {
         }
         let fruitful = open_before == 0 || self.open_bars(question.target) < open_before;
         if open_before == 0 {
-            self.postpone(question.target, stored.at);
+            self.postpone(question.target, due_before, stored.at);
+        } else if fruitful && matches!(question.ask, Ask::Below { .. }) {
+            // Rows begin again below: what is left of the range is asked for by whole pages.
+            self.doubts.remove(question.target);
         } else if !fruitful && matches!(question.ask, Ask::Window { .. }) {
             // The page showed nothing of what it was asked for: what lies below will tell why.
             self.doubts.insert(question.target);
@@ -242,14 +246,14 @@ impl Plan {
     /// Whether nothing is left to ask, now or soon.
     pub fn is_done(&self, now: Now) -> bool {
         self.in_flight.is_empty()
-            && self.deadline().is_none()
+            && self.deadline(now).is_none()
             && CLASSES.iter().all(|&class| self.question(class, now).is_none())
     }
 
     /// When, by the exchange's clock, a bar without a confirm is to be looked at again. Absences
     /// that fall due later are left to a later command.
-    pub fn deadline(&self) -> Option<Millis> {
-        let waiting = self.unconfirmed.values().filter(|bar| bar.looks < CONFIRM_AGAIN_MS.len());
+    pub fn deadline(&self, now: Now) -> Option<Millis> {
+        let waiting = self.ended(now).filter(|bar| bar.looks < CONFIRM_AGAIN_MS.len());
         waiting.map(|bar| bar.due).min()
     }
 
@@ -264,8 +268,15 @@ impl Plan {
     }
 
     /// How many bars have ended and still wait for their confirm.
-    pub fn unconfirmed(&self) -> usize {
-        self.unconfirmed.len()
+    pub fn unconfirmed(&self, now: Now) -> usize {
+        self.ended(now).count()
+    }
+
+    /// The bars without a confirm, apart from one that still runs: a wrong clock may have taken it
+    /// for one that had ended when the plan was made.
+    fn ended(&self, now: Now) -> impl Iterator<Item = &Unconfirmed> {
+        let bars = self.unconfirmed.iter();
+        bars.filter(move |&(&ts, _)| self.grid.bar_at(ts).end <= now.exchange).map(|(_, bar)| bar)
     }
 
     fn wanted_span(&self, now: Now) -> Span {
@@ -439,13 +450,19 @@ impl Plan {
         }
     }
 
-    /// An absence that was looked at and is still due was not reached by its page. It waits, so
+    /// An absence that was looked at and is due as before was not reached by its page. It waits, so
     /// that nothing is asked in circles.
-    fn postpone(&mut self, target: Span, at: Millis) {
-        let due = self.coverage.empties().find(|empty| empty.span.start == target.start);
-        if due.is_some_and(|empty| empty.next_ask <= at) {
+    fn postpone(&mut self, target: Span, due_before: i64, at: Millis) {
+        let due = self.due_bars(target, at);
+        if due > 0 && due == due_before {
             self.postponed.insert(target.start, at + POSTPONE_MS);
         }
+    }
+
+    /// The bars of a range whose absence is due to be looked at again.
+    fn due_bars(&self, span: Span, at: Millis) -> i64 {
+        let due = self.coverage.empties().filter(|empty| empty.next_ask <= at);
+        due.map(|empty| self.grid.count(empty.span.intersection(span))).sum()
     }
 }
 

@@ -150,7 +150,7 @@ pub fn remarks(line: &Line, now: Now) -> String {
         (line.revised as i64, "revised"),
         (tally.suspected_empty, "suspected empty"),
         (tally.known_empty, "known empty"),
-        (line.unconfirmed() as i64, "without a confirm yet"),
+        (line.unconfirmed(now) as i64, "without a confirm yet"),
     ];
     let told = told.iter().filter(|(bars, _)| *bars > 0);
     told.map(|(bars, what)| format!(", {bars} {what}")).collect()

@@ -108,7 +108,7 @@ fn run(plan: &mut Plan, model: &mut Model) -> BTreeSet<Millis> {
             }
         }
         if waiting.is_empty() {
-            match plan.deadline() {
+            match plan.deadline(model.now()) {
                 Some(due) => model.now = due.max(model.now),
                 None => break,
             }
@@ -271,7 +271,7 @@ fn a_late_confirm_is_looked_for_three_times() {
     let mut plan = fresh(1);
     let received = run(&mut plan, &mut model);
     assert!(received.contains(&(T0 - MINUTE)), "the confirm came 5 s late and was seen");
-    assert_eq!(plan.unconfirmed(), 0);
+    assert_eq!(plan.unconfirmed(model.now()), 0);
 
     model.confirm_late_ms = HOUR_LATE;
     model.asked.clear();
@@ -281,7 +281,7 @@ fn a_late_confirm_is_looked_for_three_times() {
         model.asked.iter().copied().filter(|q| q.target.start == T0 - 60 * MINUTE).collect()
     };
     assert_eq!(heard.len(), 3);
-    assert_eq!(plan.unconfirmed(), 60, "told as waiting, not as stored");
+    assert_eq!(plan.unconfirmed(model.now()), 60, "told as waiting, not as stored");
 }
 
 const HOUR_LATE: Millis = 60 * MINUTE;
@@ -294,6 +294,46 @@ fn a_suspended_instrument_is_covered_up_to_now() {
     run(&mut plan, &mut model);
     let tally = plan.tally(model.now());
     assert_eq!((tally.missing, tally.rows(), tally.suspected_empty), (0, 1_000, 5_000));
+}
+
+#[test]
+fn one_false_empty_page_costs_two_requests() {
+    let mut model = Model::new(-60 * 1_440..0);
+    let mut plan = fresh(3);
+    let newest = plan.question(Class::Newest, model.now()).unwrap();
+    plan.asked(9_000, newest);
+    let page = model.answer(newest);
+    plan.stored(9_000, &receipt(&page, model.now));
+    let deceived = plan.question(Class::Backfill, model.now()).unwrap();
+    plan.asked(9_001, deceived);
+    plan.stored(9_001, &receipt(&Page::new(deceived.ask, Vec::new(), Vec::new()), model.now));
+    model.asked.clear();
+    run(&mut plan, &mut model);
+    let least = (3 * 1_440 - 299_usize).div_ceil(300);
+    assert!(model.asked.len() <= least + 1, "{} for {least}", model.asked.len());
+    assert_eq!(plan.tally(model.now()).rows(), 3 * 1_440);
+}
+
+#[test]
+fn a_mended_hole_is_filled_at_once_however_long() {
+    let mut model = Model::new((-6_000..0).filter(|minute| !(-5_000..-1_500).contains(minute)));
+    let mut plan = fresh(4);
+    run(&mut plan, &mut model);
+    model.rows.extend((-5_000..-1_500).map(|minute| T0 + minute * MINUTE));
+    model.now += 2 * MINUTE;
+    let mut again = Plan::new(grid(), Wanted::Days(4), false, plan.coverage.clone(), &[]);
+    run(&mut again, &mut model);
+    assert_eq!(again.tally(model.now()).rows(), closed(&model, 4).len() as i64);
+}
+
+#[test]
+fn a_bar_that_runs_is_not_waited_for_whatever_the_clock_said_before() {
+    // An earlier process left the running bar; a wrong clock took it for one that had ended.
+    let mut model = Model::new(-1_440..0);
+    let mut plan = Plan::new(grid(), Wanted::Days(1), false, Coverage::default(), &[T0]);
+    let start = model.now;
+    run(&mut plan, &mut model);
+    assert_eq!((model.now, plan.unconfirmed(model.now())), (start, 0));
 }
 
 proptest! {
