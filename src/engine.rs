@@ -27,7 +27,7 @@ use crate::store::{Identity, StoreError, file_path};
 use crate::supervisor::{Ending, Ports, Supervisor};
 use crate::thread::{self, Exit};
 use crate::time::{Clock, Millis, Now};
-use crate::writer::Writer;
+use crate::writer::{self, Writer};
 
 /// Pages that wait for the writer: a few rounds of all pollers, so that a slow commit holds back
 /// requests rather than filling memory.
@@ -201,7 +201,7 @@ impl Crew {
         let files = Files::new(&setup.data_dir, setup.identity.clone());
         let writer = Writer { files, clock: clock.clone(), orders, receipts };
         self.writer =
-            Some(thread::spawn("writer", &self.exits, move || writer.run()).map_err(&failed)?);
+            Some(thread::spawn(writer::NAME, &self.exits, move || writer.run()).map_err(&failed)?);
 
         // An order for each poller can wait: the supervisor never has more under way.
         let (actions, orders) = bounded(setup.workers);

@@ -18,7 +18,7 @@ use crate::store::order::Order;
 use crate::thread::{End, Exit};
 use crate::time::{Clock, Millis, Now, SECOND};
 use crate::wire::Policy;
-use crate::writer::Receipt;
+use crate::writer::{self, Receipt};
 
 /// How long a stop waits for requests that are under way.
 const STOP_WAIT_MS: Millis = 15 * SECOND;
@@ -82,7 +82,10 @@ struct State {
     ending: Ending,
     stop_by: Option<Millis>,
     pollers_gone: bool,
+    /// No receipt will come any more.
     writer_gone: bool,
+    /// The writer's thread has told how it ended, which it does after its last receipt.
+    writer_ended: bool,
     stop_sent: bool,
     noted: usize,
     watched: Millis,
@@ -102,7 +105,7 @@ impl Supervisor<'_> {
     /// heard.
     pub fn run(&mut self) -> Ending {
         let mut state = State::default();
-        while !state.writer_gone {
+        while !(state.writer_gone && state.writer_ended) {
             let now = self.clock.now();
             self.act(now);
             self.wind_down(&mut state, now);
@@ -213,6 +216,9 @@ impl Supervisor<'_> {
 
     fn on(&mut self, event: Event, state: &mut State) {
         let now = self.clock.now();
+        if let Event::Exit(Exit { name, .. }) = &event {
+            state.writer_ended |= name == writer::NAME;
+        }
         match event {
             Event::Tick => {}
             Event::Report(Report::Clock { ticket }) => {
@@ -238,6 +244,9 @@ impl Supervisor<'_> {
             Event::WriterGone => {
                 self.ports.receipts = never();
                 state.writer_gone = true;
+                // Nothing more can be stored, so nothing more is asked: the pollers end.
+                self.ports.actions = None;
+                self.ports.notes = None;
             }
             Event::Stop(Stop) if state.stop_by.is_some() => state.stop_by = Some(now.local),
             Event::Stop(Stop) => {
@@ -255,5 +264,54 @@ impl Supervisor<'_> {
         for remark in self.control.take_remarks() {
             state.complain(&remark, now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+
+    use super::*;
+    use crate::backoff::Random;
+    use crate::bar::Bar;
+    use crate::control::Line;
+    use crate::coverage::Coverage;
+    use crate::instrument::Series;
+    use crate::limit::Budget;
+    use crate::okx;
+    use crate::plan::{Plan, Wanted};
+    use crate::thread;
+
+    /// The writer's receipts end before its panic is told of; nobody may be left waiting.
+    #[test]
+    fn a_writer_that_panics_is_heard_of_and_ends_the_pollers() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::start(0);
+        let (grants, _) = Grants::open(dir.path(), 0).unwrap();
+        let budget = Budget::new(0, okx::rate);
+        let bar: Bar = "1m".parse().unwrap();
+        let plan = Plan::new(bar.grid(), Wanted::Days(1), false, Coverage::default(), &[]);
+        let line = Line::new(Series { instrument: "BTC-USDT".parse().unwrap(), bar }, plan);
+        let control = Control::new(vec![line], 1, budget, Random::new(1), clock.now());
+        let ((actions, orders), (exits, ends)) = (bounded(1), bounded(3));
+        let ((_reports, heard), (receipts, stored)) = (bounded(1), bounded::<Receipt>(1));
+        let writer = thread::spawn(writer::NAME, &exits, move || {
+            drop(receipts);
+            while orders.recv().is_ok() {}
+            panic!("it broke");
+        });
+        let ports = Ports {
+            actions: Some(actions),
+            notes: None,
+            reports: heard,
+            receipts: stored,
+            stops: never(),
+            exits: ends,
+        };
+        let watch = &mut |_: &Control, _| {};
+        let mut supervisor = Supervisor { control, ports, clock: &clock, grants, watch };
+        let ending = supervisor.run();
+        assert_eq!(ending.panic.as_deref(), Some("thread writer: it broke"));
+        writer.unwrap().join().unwrap();
     }
 }

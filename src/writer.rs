@@ -21,6 +21,8 @@ use crate::time::Clock;
 
 /// Rows that ride along in one transaction at the most: more would keep a receipt waiting.
 const ROWS_MAX: usize = 3_000;
+/// The thread's name: the supervisor waits for its end.
+pub const NAME: &str = "writer";
 
 /// What the supervisor hears, in the order of the commits.
 #[derive(Debug)]
