@@ -148,17 +148,22 @@ impl Coverage {
     /// sighting. A row below which nothing was thought to be reopens all that was thought so.
     pub fn absorb(&mut self, evidence: &Evidence, at: Millis) {
         self.reopen_history(evidence);
+        let mut absent = evidence.absent.clone();
+        if evidence.before_history {
+            // What is stored did exist, whatever the exchange still has of it.
+            absent = absent.difference(&self.with_rows());
+        }
         self.spans.extend(evidence.vouched.iter());
-        if evidence.absent.is_empty() && self.empties.is_empty() {
+        if absent.is_empty() && self.empties.is_empty() {
             return;
         }
         let reason = if evidence.before_history { Reason::BeforeHistory } else { Reason::Absent };
-        let mut unseen = evidence.absent.clone();
-        let mut ledger = Vec::with_capacity(self.empties.len() + evidence.absent.len());
+        let mut unseen = absent.clone();
+        let mut ledger = Vec::with_capacity(self.empties.len() + absent.len());
         for empty in std::mem::take(&mut self.empties) {
             let outside = Spans::from(empty.span).difference(&evidence.vouched);
             ledger.extend(outside.iter().map(|span| Empty { span, ..empty }));
-            let again = evidence.absent.intersection(empty.span);
+            let again = absent.intersection(empty.span);
             ledger.extend(again.iter().map(|span| {
                 if at < empty.next_ask {
                     return Empty { span, ..empty };
@@ -176,10 +181,11 @@ impl Coverage {
     /// A row inside the range before history proves that history begins earlier than thought:
     /// nothing is known any more about what lies below that row.
     fn reopen_history(&mut self, evidence: &Evidence) {
-        let Some(before) = self.empties.first().copied() else { return };
         let Some((oldest, _)) = evidence.extent else { return };
-        if before.reason == Reason::BeforeHistory && before.span.contains(oldest) {
-            self.empties.remove(0);
+        let disproved =
+            |empty: &Empty| empty.reason == Reason::BeforeHistory && empty.span.contains(oldest);
+        if let Some(at) = self.empties.iter().position(disproved) {
+            let before = self.empties.remove(at);
             self.spans.remove(before.span);
         }
     }
@@ -296,6 +302,21 @@ mod tests {
         coverage.absorb(&evidence((40, 50), &[(41, 50)], 40), 1);
         assert_eq!(coverage.spans().to_string(), format!("[{}, {})", 40 * MINUTE, 60 * MINUTE));
         assert_eq!(ledger(&coverage), [(41, 50, 1)]);
+    }
+
+    #[test]
+    fn what_is_stored_is_not_before_history() {
+        // The exchange keeps some bars for weeks only: below a hole it may have nothing any more.
+        let mut coverage = Coverage::default();
+        coverage.absorb(&evidence((10, 20), &[], 10), 0);
+        coverage.absorb(&evidence((30, 40), &[], 30), 0);
+        let none =
+            Evidence { before_history: true, extent: None, ..evidence((0, 30), &[(0, 30)], 0) };
+        coverage.absorb(&none, 1);
+        assert_eq!(ledger(&coverage), [(0, 10, 1), (20, 30, 1)]);
+        assert_eq!(coverage.history_start(), Some(10 * MINUTE));
+        coverage.absorb(&evidence((5, 10), &[(6, 10)], 5), 2);
+        assert_eq!(coverage.spans().to_string(), format!("[{}, {})", 5 * MINUTE, 40 * MINUTE));
     }
 
     #[test]

@@ -148,16 +148,19 @@ impl Page {
                 (0, end)
             }
             (Ask::Newest { until, .. }, Some((oldest, newest))) => {
-                (oldest, until.max(grid.bar_at(newest).end))
+                (oldest, until.max(grid.next(newest)))
             }
-            (_, Some((oldest, newest))) => (oldest, grid.bar_at(newest).end),
+            (_, Some((oldest, newest))) => (oldest, grid.next(newest)),
             (_, None) => return evidence,
         };
         evidence.vouched.insert(Span::new(start, end));
         evidence.absent.insert(Span::new(start, end));
         for row in &self.rows {
             let bar = grid.bar_at(row.ts);
-            evidence.absent.remove(bar);
+            // A row off the grid is nobody's: it must not hide that the bars around it are absent.
+            if grid.opens_at(row.ts) || grid.period().is_none() {
+                evidence.absent.remove(bar);
+            }
             if !row.confirmed {
                 evidence.vouched.remove(bar);
             }
@@ -264,6 +267,18 @@ mod tests {
         assert!(page.evidence(grid).vouched.is_empty());
         let page = Page::new(Ask::Below { end: 9 }, Vec::new(), vec![unread(Some(5))]);
         assert!(!page.evidence(grid).before_history);
+    }
+
+    #[test]
+    fn rows_off_the_grid_stand_for_no_bar_of_it() {
+        let grid = "1m".parse::<crate::bar::Bar>().unwrap().grid();
+        let off = |minute| Candle { ts: minute * MINUTE + MINUTE / 2, ..row(0, true) };
+        let rows = vec![row(3, true), off(5), row(7, true), off(8)];
+        let found = Page::new(window(0, 10), rows, Vec::new()).evidence(grid);
+        assert_eq!(
+            (minutes(&found.vouched), minutes(&found.absent)),
+            (vec![(3, 9)], vec![(4, 7), (8, 9)])
+        );
     }
 
     #[test]
