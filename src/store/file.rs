@@ -140,8 +140,13 @@ fn judge(entry: &Entry) -> Stored {
         let ts = row.ts.map(|ts| format!("{}: ", format_time(ts))).unwrap_or_default();
         (format!("{ts}{}", row.why), entry.page.refused.len())
     });
+    let mut evidence = entry.page.evidence(grid);
+    // A row from the future would vouch for all that is still to come.
+    let unopened = Span::new(grid.next(entry.at), Millis::MAX);
+    evidence.vouched.remove(unopened);
+    evidence.absent.remove(unopened);
     Stored {
-        evidence: entry.page.evidence(grid),
+        evidence,
         closed: 0,
         revised: 0,
         at: entry.at,
@@ -368,7 +373,7 @@ mod tests {
         let path = dir.path().join("BTC-USDT.db");
         let mut file = File::open(&path, &identity()).unwrap();
         let page = vec![candle(1, 1.0, true), candle(4, 2.0, true), candle(5, 3.0, false)];
-        let stored = file.commit(&[entry(page, 77)], -5).unwrap();
+        let stored = file.commit(&[entry(page, 5 * MINUTE + 77)], -5).unwrap();
         assert_eq!((stored[0].closed, stored[0].revised), (2, 0));
         drop(file);
 
@@ -378,6 +383,17 @@ mod tests {
         let empty = coverage.empties().next().unwrap();
         assert_eq!((empty.span, empty.attempts), (Span::new(2 * MINUTE, 4 * MINUTE), 1));
         assert_eq!(reader.clock_offset_ms().unwrap(), Some(-5));
+    }
+
+    #[test]
+    fn nothing_is_known_of_bars_that_have_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = File::open(&dir.path().join("BTC-USDT.db"), &identity()).unwrap();
+        let page = vec![candle(1, 1.0, true), candle(5_000_000, 2.0, true)];
+        let stored = file.commit(&[entry(page, 3 * MINUTE)], 0).unwrap().remove(0);
+        let last = stored.evidence.vouched.last().unwrap();
+        assert_eq!((stored.closed, last), (2, Span::new(MINUTE, 4 * MINUTE)));
+        assert_eq!(stored.evidence.absent, Span::new(2 * MINUTE, 4 * MINUTE).into());
     }
 
     #[test]
@@ -420,7 +436,7 @@ mod tests {
         file.commit(&[entry(vec![candle(1, 1.0, true)], 1)], 0).unwrap();
         file.conn.execute_batch("ALTER TABLE empties RENAME TO elsewhere").unwrap();
         let rows = vec![candle(2, 1.0, true), candle(4, 1.0, true)];
-        assert!(file.commit(&[entry(rows.clone(), 2)], 0).is_err());
+        assert!(file.commit(&[entry(rows.clone(), 5 * MINUTE)], 0).is_err());
         file.conn.execute_batch("ALTER TABLE elsewhere RENAME TO empties").unwrap();
         let count: i64 =
             file.conn.query_row("SELECT count(*) FROM candles_1m", [], |r| r.get(0)).unwrap();

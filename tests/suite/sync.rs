@@ -146,7 +146,7 @@ fn a_bar_whose_confirm_comes_late_is_waited_for() {
     let wanted = bars(&["1m"], 1);
     let outcome = mirror.sync(&wanted);
     assert_done(&outcome);
-    assert_eq!(line(&outcome, &wanted[0].0).unconfirmed(), 0);
+    assert_eq!(line(&outcome, &wanted[0].0).unconfirmed(outcome.now), 0);
     mirror.assert_equals(&exchange, &wanted[0].0, 1, outcome.now.exchange);
 }
 
