@@ -103,6 +103,11 @@ pub enum StoreError {
         /// The bars of which it has some.
         stored: Vec<Bar>,
     },
+    /// The file holds something else.
+    Stranger {
+        /// The file.
+        path: PathBuf,
+    },
     /// SQLite says no.
     Sql {
         /// The file.
@@ -158,6 +163,11 @@ impl fmt::Display for StoreError {
                     names => write!(f, ", only {names}: sync that bar first"),
                 }
             }
+            StoreError::Stranger { path } => write!(
+                f,
+                "{}: is a database of something else: move it away, or use another data_dir",
+                path.display()
+            ),
             StoreError::Sql { path, doing, source } => {
                 write!(f, "{}: cannot {doing}: {source}", path.display())
             }

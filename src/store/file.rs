@@ -429,6 +429,17 @@ mod tests {
     }
 
     #[test]
+    fn a_database_of_somebody_else_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("BTC-USDT.db");
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let error = File::open(&path, &identity()).unwrap_err();
+        assert!(matches!(error, StoreError::Stranger { .. }), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
     fn a_page_that_cannot_be_written_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("BTC-USDT.db");

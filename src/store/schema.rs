@@ -42,29 +42,42 @@ pub fn bar_key(key: &str, bar: Bar) -> String {
     format!("{key}:{bar}")
 }
 
-/// Makes a file fit for writing: pragmas, migrations, identity.
+/// Makes a file fit for writing: pragmas, migrations, identity. A file that is not ours is left
+/// exactly as it is.
 pub fn prepare(conn: &mut Connection, path: &Path, identity: &Identity) -> Result<(), StoreError> {
     let failed = StoreError::sql(path, "open the file for writing");
     conn.busy_timeout(std::time::Duration::from_millis(BUSY_TIMEOUT_MS)).map_err(&failed)?;
+    let found = check_version(conn, path)?;
+    match found {
+        0 => check_empty(conn, path)?,
+        _ => check_identity(conn, path, identity)?,
+    }
     conn.pragma_update(None, "journal_mode", "wal").map_err(&failed)?;
     conn.pragma_update(None, "synchronous", "normal").map_err(&failed)?;
     conn.pragma_update(None, "cache_size", CACHE_SIZE).map_err(&failed)?;
     conn.pragma_update(None, "journal_size_limit", JOURNAL_SIZE_LIMIT).map_err(&failed)?;
     // Each table that is written has a handful of statements, and a file has few tables.
     conn.set_prepared_statement_cache_capacity(64);
-    migrate(conn, path)?;
-    adopt(conn, path, identity)?;
-    check_identity(conn, path, identity)
+    migrate(conn, path, identity, found)
 }
 
-fn migrate(conn: &mut Connection, path: &Path) -> Result<(), StoreError> {
+/// Brings the schema up to date, version by version. A new file gets its identity in the same
+/// transaction as its first tables: there is never one without the other.
+fn migrate(
+    conn: &mut Connection,
+    path: &Path,
+    identity: &Identity,
+    found: i64,
+) -> Result<(), StoreError> {
     let failed = StoreError::sql(path, "migrate the schema");
-    let found = check_version(conn, path)?;
     for (version, statements) in (1..).zip(MIGRATIONS).skip(found as usize) {
         let txn = conn
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .map_err(&failed)?;
         txn.execute_batch(statements).map_err(&failed)?;
+        if version == 1 {
+            adopt(&txn, path, identity)?;
+        }
         txn.pragma_update(None, "user_version", version).map_err(&failed)?;
         txn.commit().map_err(&failed)?;
     }
@@ -79,7 +92,7 @@ fn adopt(conn: &Connection, path: &Path, identity: &Identity) -> Result<(), Stor
         ("environment", identity.environment()),
     ];
     for (key, value) in words {
-        conn.execute("INSERT OR IGNORE INTO meta VALUES (?1, ?2)", params![key, value])
+        conn.execute("INSERT INTO meta VALUES (?1, ?2)", params![key, value])
             .map_err(StoreError::sql(path, "write the identity"))?;
     }
     Ok(())
@@ -95,6 +108,14 @@ pub fn check_version(conn: &Connection, path: &Path) -> Result<i64, StoreError> 
     } else {
         Err(StoreError::Newer { path: path.to_owned(), found })
     }
+}
+
+/// Refuses a file without a version that has tables: somebody else made it for something else.
+fn check_empty(conn: &Connection, path: &Path) -> Result<(), StoreError> {
+    let tables: i64 = conn
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(StoreError::sql(path, "read the schema"))?;
+    if tables == 0 { Ok(()) } else { Err(StoreError::Stranger { path: path.to_owned() }) }
 }
 
 /// Refuses a file of another venue, region or environment.
