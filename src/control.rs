@@ -116,12 +116,23 @@ pub struct Line {
     failures: u32,
     /// Whether a row off the grid was told of.
     off_grid: bool,
+    /// Why a part of it is left out; what it was given up for once the rest is done.
+    left_out: Option<String>,
 }
 
 impl Line {
     /// A series at its start.
     pub fn new(series: Series, plan: Plan) -> Line {
-        Line { series, closed: 0, revised: 0, error: None, plan, failures: 0, off_grid: false }
+        Line {
+            series,
+            closed: 0,
+            revised: 0,
+            error: None,
+            plan,
+            failures: 0,
+            off_grid: false,
+            left_out: None,
+        }
     }
 
     /// Counts its wanted bars by what is known of them.
@@ -343,12 +354,18 @@ impl Control {
         line.closed += u64::from(stored.closed);
         line.revised += u64::from(stored.revised);
         self.remarks.extend(line.remarks(stored));
-        if line.plan.stored(ticket, stored) == Progress::Stuck {
-            let why = match &stored.refused {
-                Some((row, _)) => format!("rows that cannot be read stay in the way: {row}"),
-                None => "the exchange's answers contradict each other".to_owned(),
-            };
-            line.error = Some(why);
+        let progress = line.plan.stored(ticket, stored);
+        let why = || match &stored.refused {
+            Some((row, _)) => format!("rows that cannot be read stay in the way: {row}"),
+            None => "the exchange's answers contradict each other".to_owned(),
+        };
+        match progress {
+            Progress::Moved => {}
+            Progress::LeftOut => drop(line.left_out.get_or_insert_with(why)),
+            Progress::Stuck => line.error = Some(why()),
+        }
+        if line.error.is_none() && line.plan.is_done(now) {
+            line.error = line.left_out.take();
         }
     }
 
@@ -457,12 +474,15 @@ mod tests {
     use crate::bar::Bar;
     use crate::candle::Candle;
     use crate::coverage::Coverage;
-    use crate::page::Page;
+    use crate::page::{Page, Refused};
     use crate::plan::Wanted;
     use crate::wire::Rate;
 
     const T0: Millis = 1_714_521_600_000;
     const BUSY: Policy = Policy::Busy { retry_after_ms: None };
+
+    /// A row that the exchange garbles, farther back than the other tests look.
+    const UNREADABLE: Millis = T0 - 15 * 1_440 * MINUTE;
 
     fn now(ms: Millis) -> Now {
         Now { local: ms, exchange: T0 + 30_000 + ms }
@@ -486,6 +506,7 @@ mod tests {
             Ask::Newest { limit, .. } => {
                 crate::span::Span::new(T0 - (i64::from(limit) - 1) * MINUTE, T0 + MINUTE)
             }
+            Ask::Below { end } => crate::span::Span::new(end - MINUTE, end),
             other => other.window(),
         };
         let row = |ts| Candle {
@@ -500,7 +521,11 @@ mod tests {
             confirmed: ts < T0,
         };
         let times = (0..).map(|n| window.start + n * MINUTE).take_while(|&ts| ts < window.end);
-        let page = Page::new(ask, times.map(row).collect(), Vec::new());
+        let (bad, good): (Vec<Millis>, Vec<Millis>) = times.partition(|&ts| ts == UNREADABLE);
+        let refused: Vec<Refused> =
+            bad.iter().map(|&ts| Refused { ts: Some(ts), why: "NaN".into() }).collect();
+        let refused_row = refused.first().map(|row| (row.why.clone(), 1));
+        let page = Page::new(ask, good.into_iter().map(row).collect(), refused);
         let closed = page.rows.len() as u32;
         let evidence = page.evidence(grid);
         Stored {
@@ -510,7 +535,7 @@ mod tests {
             at: T0 + 30_000,
             grid,
             off_grid: None,
-            refused: None,
+            refused: refused_row,
         }
     }
 
@@ -586,6 +611,21 @@ mod tests {
         assert!(control.is_finished(now(0)));
         assert_eq!(control.pages(), 2 * (1 + (3 * 1_440 - 299_u64).div_ceil(300)));
         assert!(control.lines().iter().all(|line| line.tally(now(0)).missing == 0));
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_told_when_the_rest_is_done() {
+        let mut control = control(1, 16, 4);
+        read_clock(&mut control);
+        while let Some(action) = control.next(now(0)) {
+            assert_eq!(control.lines()[0].error, None);
+            answer(&mut control, &action);
+        }
+        assert!(control.is_finished(now(0)));
+        let line = &control.lines()[0];
+        assert_eq!(line.tally(now(0)).missing, 1);
+        let error = line.error.as_deref();
+        assert_eq!(error, Some("rows that cannot be read stay in the way: NaN"));
     }
 
     #[test]

@@ -117,6 +117,8 @@ pub struct Plan {
     unconfirmed: BTreeMap<Millis, Unconfirmed>,
     /// Missing ranges whose page came back empty.
     doubts: Spans,
+    /// Missing ranges that end in a row which cannot be read: a later command tries them again.
+    left_out: Spans,
     /// Absences that are due, but whose last page did not reach them.
     postponed: BTreeMap<Millis, Millis>,
     in_flight: BTreeMap<u64, Question>,
@@ -128,6 +130,8 @@ pub struct Plan {
 pub enum Progress {
     /// It goes on.
     Moved,
+    /// It goes on, but leaves a range out: a row in it cannot be read.
+    LeftOut,
     /// The answers prove nothing, again and again.
     Stuck,
 }
@@ -152,6 +156,7 @@ impl Plan {
             closed_end: Millis::MIN,
             unconfirmed: unconfirmed.iter().map(look).collect(),
             doubts: Spans::new(),
+            left_out: Spans::new(),
             postponed: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             fruitless: 0,
@@ -228,10 +233,15 @@ impl Plan {
         if let Ask::Newest { until, .. } = question.ask {
             self.hear_newest(until, stored);
         }
+        let below = matches!(question.ask, Ask::Below { .. });
+        let unread = below && stored.evidence.extent.is_none() && stored.refused.is_some();
         let fruitful = open_before == 0 || self.open_bars(question.target) < open_before;
         if open_before == 0 {
             self.postpone(question.target, due_before, stored.at);
-        } else if fruitful && matches!(question.ask, Ask::Below { .. }) {
+        } else if unread {
+            self.doubts.remove(question.target);
+            self.left_out.insert(question.target);
+        } else if fruitful && below {
             // Rows begin again below: what is left of the range is asked for by whole pages.
             self.doubts.remove(question.target);
         } else if !fruitful && matches!(question.ask, Ask::Window { .. }) {
@@ -240,7 +250,11 @@ impl Plan {
         }
         self.doubts = self.doubts.difference(self.coverage.spans());
         self.fruitless = if fruitful { 0 } else { self.fruitless + 1 };
-        if self.fruitless > FRUITLESS_MAX { Progress::Stuck } else { Progress::Moved }
+        match self.fruitless {
+            ..=FRUITLESS_MAX if unread => Progress::LeftOut,
+            ..=FRUITLESS_MAX => Progress::Moved,
+            _ => Progress::Stuck,
+        }
     }
 
     /// Whether nothing is left to ask, now or soon.
@@ -405,13 +419,14 @@ impl Plan {
         )
     }
 
-    /// What is wanted and not covered, apart from bars that only wait for their confirm.
+    /// What is wanted and not covered, apart from bars that only wait for their confirm, and from
+    /// those that cannot be read.
     fn missing(&self, now: Now) -> Spans {
         let mut missing = self.coverage.missing(self.wanted_span(now));
         for &ts in self.unconfirmed.keys() {
             missing.remove(self.grid.bar_at(ts));
         }
-        missing
+        missing.difference(&self.left_out)
     }
 
     /// The bars of a range of which nothing is known yet.

@@ -8,7 +8,7 @@ use super::*;
 use crate::backoff::Random;
 use crate::bar::Bar;
 use crate::candle::Candle;
-use crate::page::Page;
+use crate::page::{Page, Refused};
 
 /// A moment in 2024 at which a minute bar opens.
 const T0: Millis = 1_714_521_600_000;
@@ -20,6 +20,8 @@ fn grid() -> Grid {
 /// The exchange: which minutes have a row, and how its pages go wrong.
 struct Model {
     rows: BTreeSet<Millis>,
+    /// Rows that cannot be read.
+    unreadable: BTreeSet<Millis>,
     now: Millis,
     /// Rows in a page at the most.
     cap: usize,
@@ -38,6 +40,7 @@ impl Model {
         let rows = rows.into_iter().map(|minute| T0 + minute * MINUTE);
         Model {
             rows: rows.chain([T0]).collect(),
+            unreadable: BTreeSet::new(),
             now: T0 + 30 * SECOND,
             cap: 300,
             short: 0,
@@ -73,8 +76,11 @@ impl Model {
         if drawn(&mut self.random, self.empty) {
             times.clear();
         }
-        let rows = times.into_iter().map(|ts| self.candle(ts)).collect();
-        Page::new(ask, rows, Vec::new())
+        let (bad, good): (Vec<Millis>, Vec<Millis>) =
+            times.into_iter().partition(|ts| self.unreadable.contains(ts));
+        let rows = good.into_iter().map(|ts| self.candle(ts)).collect();
+        let refused = bad.into_iter().map(|ts| Refused { ts: Some(ts), why: "NaN".into() });
+        Page::new(ask, rows, refused.collect())
     }
 
     fn candle(&self, ts: Millis) -> Candle {
@@ -118,7 +124,8 @@ fn run(plan: &mut Plan, model: &mut Model) -> BTreeSet<Millis> {
             waiting.swap_remove(model.random.below(waiting.len() as u64) as usize);
         let page = model.answer(question);
         received.extend(page.rows.iter().filter(|row| row.confirmed).map(|row| row.ts));
-        assert_eq!(plan.stored(ticket, &receipt(&page, model.now)), Progress::Moved);
+        let progress = plan.stored(ticket, &receipt(&page, model.now));
+        assert!(progress == Progress::Moved || !model.unreadable.is_empty(), "{progress:?}");
     }
     assert!(plan.is_done(model.now()));
     received
@@ -126,7 +133,8 @@ fn run(plan: &mut Plan, model: &mut Model) -> BTreeSet<Millis> {
 
 fn receipt(page: &Page, at: Millis) -> Stored {
     let evidence = page.evidence(grid());
-    Stored { evidence, closed: 0, revised: 0, at, grid: grid(), off_grid: None, refused: None }
+    let refused = page.refused.first().map(|row| (row.why.clone(), page.refused.len()));
+    Stored { evidence, closed: 0, revised: 0, at, grid: grid(), off_grid: None, refused }
 }
 
 fn fresh(days: u32) -> Plan {
@@ -312,6 +320,18 @@ fn one_false_empty_page_costs_two_requests() {
     let least = (3 * 1_440 - 299_usize).div_ceil(300);
     assert!(model.asked.len() <= least + 1, "{} for {least}", model.asked.len());
     assert_eq!(plan.tally(model.now()).rows(), 3 * 1_440);
+}
+
+#[test]
+fn a_row_that_cannot_be_read_keeps_nothing_but_itself_out() {
+    let mut model = Model::new(-60 * 1_440..0);
+    model.unreadable = [-100, -2_000, -2_001].map(|minute| T0 + minute * MINUTE).into();
+    let mut plan = fresh(3);
+    run(&mut plan, &mut model);
+    let tally = plan.tally(model.now());
+    assert_eq!((tally.missing, tally.rows(), tally.suspected_empty), (3, 3 * 1_440 - 3, 0));
+    let least = 1 + (3 * 1_440 - 299_usize).div_ceil(300);
+    assert!(model.asked.len() <= least + 6, "{} for {least}", model.asked.len());
 }
 
 #[test]
