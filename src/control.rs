@@ -374,7 +374,10 @@ impl Control {
         self.remarks.push(format!("{}: {error}", flight.endpoint));
         let backoff = self.backoffs.entry(flight.endpoint).or_default();
         backoff.failed(policy, now.local, &mut self.random);
-        let hopeless = backoff.failures() >= GIVE_UP_FAILURES || policy == Policy::Denied;
+        // A clock that is known goes on well enough without being read again.
+        let needed = flight.line.is_some() || !self.clock_known;
+        let hopeless =
+            needed && (backoff.failures() >= GIVE_UP_FAILURES || policy == Policy::Denied);
         let permanent = policy == Policy::Permanent;
         match flight.line.and_then(|line| self.lines.get_mut(line)) {
             Some(line) => {
@@ -384,7 +387,8 @@ impl Control {
                     line.error = Some(error.clone());
                 }
             }
-            None if permanent => self.gave_up = Some(error.clone()),
+            None if permanent && needed => self.gave_up = Some(error.clone()),
+            None if permanent => self.clock_due = now.local + CLOCK_AGAIN_MS,
             None => {}
         }
         if hopeless {

@@ -225,7 +225,10 @@ impl Plan {
     /// The answer is on disk.
     pub fn stored(&mut self, ticket: u64, stored: &Stored) -> Progress {
         let Some(question) = self.in_flight.remove(&ticket) else { return Progress::Moved };
-        self.grid = stored.grid;
+        // A single row shows no grid.
+        if stored.evidence.extent.is_some_and(|(oldest, newest)| oldest < newest) {
+            self.grid = stored.grid;
+        }
         let open_before = self.open_bars(question.target);
         let due_before = self.due_bars(question.target, stored.at);
         self.coverage.absorb(&stored.evidence, stored.at);

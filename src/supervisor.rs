@@ -50,6 +50,7 @@ enum Event {
     Receipt(Receipt),
     WriterGone,
     Stop(Stop),
+    SignalsGone,
     Exit(Exit),
     Tick,
 }
@@ -208,7 +209,7 @@ impl Supervisor<'_> {
         select! {
             recv(ports.receipts) -> heard => heard.map_or(Event::WriterGone, Event::Receipt),
             recv(ports.reports) -> heard => heard.map_or(Event::PollersGone, Event::Report),
-            recv(ports.stops) -> heard => heard.map_or(Event::Tick, Event::Stop),
+            recv(ports.stops) -> heard => heard.map_or(Event::SignalsGone, Event::Stop),
             recv(ports.exits) -> heard => heard.map_or(Event::Tick, Event::Exit),
             default(wait) => Event::Tick,
         }
@@ -248,6 +249,7 @@ impl Supervisor<'_> {
                 self.ports.actions = None;
                 self.ports.notes = None;
             }
+            Event::SignalsGone => self.ports.stops = never(),
             Event::Stop(Stop) if state.stop_by.is_some() => state.stop_by = Some(now.local),
             Event::Stop(Stop) => {
                 info!(target: "supervisor", "stopping: what is under way is stored first");
