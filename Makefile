@@ -29,7 +29,7 @@ test: ## run all tests; they need no network
 
 demo: ## sync from a made-up exchange on this machine; needs no network
 	$(CARGO) build --release --locked --bin okx-store --example fixture-exchange
-	tests/demo.sh
+	tests/demo.sh "$${CARGO_TARGET_DIR:-target}/release"
 
 run: ## run the program: make run ARGS="query BTC-USDT 1h"
 	$(CARGO) run --release --locked --bin okx-store -- $(ARGS)

@@ -91,6 +91,15 @@ impl Session {
         let config =
             Config::load_in(&environment, globals.config.as_deref(), globals.data_dir.as_deref())
                 .map_err(Failure::Config)?;
+        if config_is_passed_by(globals, &environment, &config) {
+            outcome::note(
+                &mut io::stderr(),
+                format_args!(
+                    "okx-store: ./config.json has no key \"instruments\" and is passed by for {}",
+                    config.file.display()
+                ),
+            );
+        }
         let screen = Screen::default();
         let level = logging::level(config.log_level, globals.verbose);
         logging::start(level, Box::new(screen.clone()), config.log_file.as_deref())
@@ -109,6 +118,8 @@ impl Session {
 
     fn house(&self) -> House<'_> {
         House {
+            config: &self.config.file,
+            is_builtin: self.config.is_builtin,
             data_dir: &self.config.data_dir,
             identity: &self.identity,
             instruments: &self.wanted,
@@ -165,7 +176,7 @@ impl Session {
             Command::Query(asked) => query::query(house, &asked, out, notes),
             Command::Export(asked) => {
                 let stop = stop_flag(&asked)?;
-                export::export(house, &asked, &stop, out, notes)
+                export::export(house, &asked, self.now(), &stop, out, notes)
             }
             Command::Overview { json } => overview::overview(house, json, self.now(), out, notes),
             Command::AddSymbol(addition) => {
@@ -231,6 +242,14 @@ impl Session {
         let reported = gaps::gaps(&self.house(), asked, self.now(), out, notes)?;
         Ok(if filled == Exit::Done { reported } else { filled })
     }
+}
+
+/// Whether a file that looks like the configuration is not taken for it: it may be another
+/// program's, or ours with a slip in it.
+fn config_is_passed_by(globals: &Globals, environment: &Environment, config: &Config) -> bool {
+    let here = environment.folder.join("config.json");
+    let chosen = globals.config.is_some() || environment.config.is_some();
+    !chosen && here.is_file() && config.file != here
 }
 
 /// A flag that SIGINT and SIGTERM raise while a file is exported, so that its draft is taken away.

@@ -185,6 +185,17 @@ struct Flight {
     line: Option<usize>,
 }
 
+/// What a question that could go out waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The exchange's limits, or the user's own.
+    Budget,
+    /// The pause after a failure.
+    Pause,
+    /// The confirm of a bar that has ended.
+    Confirm,
+}
+
 /// The mind.
 #[derive(Debug)]
 pub struct Control {
@@ -207,8 +218,8 @@ pub struct Control {
     gave_up: Option<String>,
     /// Failures and oddities that nobody was told of yet.
     remarks: Vec<String>,
-    /// When a bound that kept a question back falls.
-    held_until: Option<Millis>,
+    /// When a bound that kept a question back falls, and which.
+    held: Option<(Millis, Hold)>,
 }
 
 impl Control {
@@ -237,7 +248,7 @@ impl Control {
             stopped: false,
             gave_up: None,
             remarks: Vec::new(),
-            held_until: None,
+            held: None,
         }
     }
 
@@ -271,6 +282,14 @@ impl Control {
         std::mem::take(&mut self.remarks)
     }
 
+    /// What everything waits for, and until when in local time; nothing while requests are under
+    /// way.
+    pub fn waits_for(&self, now: Now) -> Option<(Millis, Hold)> {
+        let idle = self.flights.is_empty();
+        let until = self.deadline(now).filter(|_| idle)?;
+        Some((until, self.held.map_or(Hold::Confirm, |(_, hold)| hold)))
+    }
+
     /// Takes in what happened.
     pub fn on(&mut self, now: Now, input: Input<'_>) {
         match input {
@@ -300,7 +319,7 @@ impl Control {
 
     /// The next request that is to go out now, if there is one.
     pub fn next(&mut self, now: Now) -> Option<Action> {
-        self.held_until = None;
+        self.held = None;
         let busy = self.flights.len() >= self.workers;
         if self.stopped || self.gave_up.is_some() || busy {
             return None;
@@ -336,7 +355,8 @@ impl Control {
         let looks = looks.filter_map(|line| line.plan.deadline(now));
         // What is due already waits for something else, and that is an event or a bound that falls.
         let looks = looks.filter(|&due| due > now.exchange);
-        looks.map(|due| due - now.exchange + now.local).chain(self.held_until).min()
+        let held = self.held.map(|(until, _)| until);
+        looks.map(|due| due - now.exchange + now.local).chain(held).min()
     }
 
     /// Whether all is done, or nothing more will be.
@@ -371,7 +391,10 @@ impl Control {
 
     fn on_failed(&mut self, ticket: u64, policy: Policy, error: String, now: Now) {
         let Some(flight) = self.land(ticket, now) else { return };
-        self.remarks.push(format!("{}: {error}", flight.endpoint));
+        // What ends a series is told with it.
+        if policy != Policy::Permanent {
+            self.remarks.push(format!("{}: {error}", flight.endpoint));
+        }
         let backoff = self.backoffs.entry(flight.endpoint).or_default();
         backoff.failed(policy, now.local, &mut self.random);
         // A clock that is known goes on well enough without being read again.
@@ -442,7 +465,9 @@ impl Control {
         let Some(free_at) = self.budget.free_at(endpoint, now.local) else { return false };
         let at = free_at.max(paused);
         if at > now.local {
-            self.held_until = Some(self.held_until.map_or(at, |held| held.min(at)));
+            let hold = if paused >= free_at { Hold::Pause } else { Hold::Budget };
+            let sooner = self.held.is_none_or(|(until, _)| at < until);
+            self.held = if sooner { Some((at, hold)) } else { self.held };
         }
         at <= now.local
     }

@@ -233,12 +233,15 @@ pub struct Tally {
     pub known_empty: i64,
     /// Older than the exchange's history.
     pub before_history: i64,
+    /// Ended, and waiting for the exchange's confirm.
+    pub unconfirmed: i64,
 }
 
 impl Tally {
     /// Bars that are stored.
     pub fn rows(&self) -> i64 {
-        self.wanted - self.missing - self.suspected_empty - self.known_empty - self.before_history
+        let empty = self.suspected_empty + self.known_empty + self.before_history;
+        self.wanted - self.missing - self.unconfirmed - empty
     }
 
     /// The share of the bars that exist on the exchange, as far as is known, which is stored.

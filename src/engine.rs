@@ -172,7 +172,7 @@ fn resume(setup: &Setup, series: &Series, now: Now) -> Result<Option<Resumed>, S
         let bars: i64 = lost.iter().map(|span| grid.count(span)).sum();
         log::warn!(
             target: "engine",
-            "{series}: {bars} bars that were stored are gone: they are fetched again"
+            "{series}: {bars} stored bars are gone and are fetched again"
         );
     }
     let mut unconfirmed = reader.unconfirmed(series.bar, &coverage)?;

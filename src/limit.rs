@@ -89,6 +89,11 @@ impl Budget {
             Some(over) => gauge.answered.get(over)? + rate.window_ms,
         };
         let pace_ms = rate.window_ms / allowed as Millis;
+        // History is spread over the user's minute, too; the newest pages may come at once.
+        let pace_ms = match self.per_minute {
+            1.. if endpoint == Endpoint::History => pace_ms.max(MINUTE / self.per_minute as Millis),
+            _ => pace_ms,
+        };
         let by_pace = gauge.granted.map_or(now, |at| at + pace_ms);
         let by_user = match self.minute.len().checked_sub(self.per_minute) {
             Some(over) if self.per_minute > 0 => {

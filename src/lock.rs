@@ -70,11 +70,10 @@ impl Lock {
         fs::create_dir_all(data_dir).map_err(failed)?;
         let mut open = OpenOptions::new();
         let file = open.read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = match Lock::acquire(file.map_err(failed)?, wait) {
+        let mut file = match Lock::acquire(file.map_err(failed)?, &path, wait) {
             Ok(Some(file)) => file,
             Ok(None) => {
-                let pid = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
-                return Err(LockError::Held { data_dir: data_dir.to_owned(), pid });
+                return Err(LockError::Held { data_dir: data_dir.to_owned(), pid: pid(&path) });
             }
             Err(source) => return Err(failed(source)),
         };
@@ -85,10 +84,16 @@ impl Lock {
 
     /// Waits for the lock on a thread of its own, because a wait for a file lock knows no
     /// deadline. If the lock comes too late nobody takes it, and it is given back at once.
-    fn acquire(file: File, wait: Duration) -> io::Result<Option<File>> {
+    fn acquire(file: File, path: &Path, wait: Duration) -> io::Result<Option<File>> {
         match file.try_lock() {
             Ok(()) => return Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::WouldBlock) => log::info!(
+                target: "lock",
+                "{} is writing in {}: waiting up to {} s for it",
+                pid(path).map_or("another process".to_owned(), |pid| format!("process {pid}")),
+                path.parent().unwrap_or(path).display(),
+                wait.as_secs()
+            ),
             Err(TryLockError::Error(error)) => return Err(error),
         }
         let (locked, taken) = bounded(1);
@@ -102,6 +107,11 @@ impl Lock {
             Err(_) => Ok(None),
         }
     }
+}
+
+/// Who holds the lock, as far as the file tells.
+fn pid(path: &Path) -> Option<u32> {
+    fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok())
 }
 
 #[cfg(test)]

@@ -276,7 +276,12 @@ impl Plan {
 
     /// Counts the wanted bars by what is known of them.
     pub fn tally(&self, now: Now) -> Tally {
-        self.coverage.tally(self.grid, self.wanted_span(now))
+        let wanted = self.wanted_span(now);
+        let mut tally = self.coverage.tally(self.grid, wanted);
+        let waiting = self.unconfirmed.keys().filter(|&&ts| wanted.contains(ts));
+        tally.unconfirmed = waiting.count() as i64;
+        tally.missing -= tally.unconfirmed;
+        tally
     }
 
     /// How many closed bars are stored, wanted or not.

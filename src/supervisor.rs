@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, never, select};
-use log::{debug, info, warn};
+use log::{debug, warn};
 
 use crate::control::{Action, Control, Input};
 use crate::grants::Grants;
@@ -252,7 +252,6 @@ impl Supervisor<'_> {
             Event::SignalsGone => self.ports.stops = never(),
             Event::Stop(Stop) if state.stop_by.is_some() => state.stop_by = Some(now.local),
             Event::Stop(Stop) => {
-                info!(target: "supervisor", "stopping: what is under way is stored first");
                 self.control.on(now, Input::Stop);
             }
             Event::Exit(Exit { name, end: End::Panicked(words) }) => {

@@ -100,6 +100,10 @@ pub fn wall_now() -> Millis {
     i64::try_from(wall.as_millis()).map_or(TIME_MAX, |wall| wall.min(TIME_MAX))
 }
 
+/// A smaller number of milliseconds is a time before March 1973, or far more likely a number of
+/// seconds.
+const SECONDS_END: Millis = 100_000_000_000;
+
 /// Text that is no time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeError(String);
@@ -108,7 +112,8 @@ impl fmt::Display for TimeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:?} is no time: give a date (2024-05-01), RFC 3339 (2024-05-01T12:00:00Z) or Unix ms",
+            "{:?} is no time: give a date (2024-05-01), RFC 3339 (2024-05-01T12:00:00Z) or Unix \
+             milliseconds, not seconds",
             self.0
         )
     }
@@ -129,7 +134,7 @@ impl std::error::Error for TimeError {}
 pub fn parse_time(text: &str) -> Result<Millis, TimeError> {
     let bad = || TimeError(text.to_owned());
     let millis = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        text.parse().map_err(|_| bad())?
+        text.parse().ok().filter(|ms| *ms == 0 || *ms >= SECONDS_END).ok_or_else(bad)?
     } else if let Ok(date) = time::Date::parse(text, format_description!("[year]-[month]-[day]")) {
         date.midnight().assume_utc().unix_timestamp() * SECOND
     } else {
@@ -196,8 +201,16 @@ mod tests {
             assert_eq!(parse_time(text), Ok(day), "{text}");
         }
         assert_eq!(parse_time("0"), Ok(0));
-        for text in ["", "-5", "2024-13-01", "2024-02-30", "1e9", "1969-12-31", "99999999999999999"]
-        {
+        for text in [
+            "",
+            "-5",
+            "1714521600",
+            "2024-13-01",
+            "2024-02-30",
+            "1e9",
+            "1969-12-31",
+            "99999999999999999",
+        ] {
             assert!(parse_time(text).is_err(), "{text}");
         }
     }

@@ -16,7 +16,7 @@ use crate::instrument::Series;
 use crate::span::Span;
 use crate::store::query::{EVERYTHING, Selection};
 use crate::store::read::Reader;
-use crate::time::Millis;
+use crate::time::{Millis, format_time};
 
 /// Missing ranges that are named; the command `gaps` names all.
 const RANGES_NAMED: usize = 3;
@@ -55,6 +55,7 @@ pub struct Export {
 pub fn export(
     house: &House<'_>,
     export: &Export,
+    now: Millis,
     stop: &AtomicBool,
     out: &mut dyn Write,
     notes: &mut dyn Write,
@@ -62,12 +63,13 @@ pub fn export(
     if let Target::File(path) = &export.target {
         check_target(house, path)?;
     }
-    finish(write(house, export, stop, out, notes), out)
+    finish(write(house, export, now, stop, out, notes), out)
 }
 
 fn write(
     house: &House<'_>,
     export: &Export,
+    now: Millis,
     stop: &AtomicBool,
     out: &mut dyn Write,
     notes: &mut dyn Write,
@@ -81,7 +83,7 @@ fn write(
         return Err(nothing(&reader, &export.series.instrument, bar)?);
     };
     let grid = reader.grid(bar)?;
-    let missing = missing(&reader, bar, grid, span, first)?;
+    let missing = missing(&reader, bar, grid, span, first, now)?;
     let bars = missing.iter().map(|&span| grid.count(span)).sum();
     if bars > 0 {
         note_missing(export, grid, &missing, bars, notes);
@@ -127,17 +129,19 @@ fn write_rows(
 }
 
 /// The ranges, each of some bars, that should be in the export but are not stored, though the
-/// exchange may have them. Without a beginning of its own an export begins with the first row.
+/// exchange may have them. Without a beginning of its own an export begins with the first row, and
+/// without an end it ends with the newest closed bar.
 fn missing(
     reader: &Reader,
     bar: Bar,
     grid: Grid,
     span: Span,
     first: Millis,
+    now: Millis,
 ) -> Result<Vec<Span>, Failure> {
-    let start = if span.start > 0 { grid.ceil(span.start) } else { first };
-    let newest = reader.latest_closed(bar)?;
-    let end = newest.map_or(start, |newest| grid.bar_at(newest.ts).end.min(span.end));
+    let start = if span.start >= 0 { grid.ceil(span.start) } else { first };
+    let newest = reader.latest_closed(bar)?.map_or(start, |newest| grid.bar_at(newest.ts).end);
+    let end = if span.end == EVERYTHING.end { newest } else { span.end.min(grid.floor(now)) };
     let mut coverage = reader.coverage(bar)?;
     // Only what is exported needs counting.
     coverage.uncover(Span::new(EVERYTHING.start, start));
@@ -149,6 +153,7 @@ fn missing(
 
 fn note_missing(export: &Export, grid: Grid, missing: &[Span], bars: i64, notes: &mut dyn Write) {
     let Series { instrument, bar } = &export.series;
+    let (start, end) = (missing[0].start, missing[missing.len() - 1].end);
     let (bars, ranges) = (count(bars, "bar"), count(missing.len() as i64, "range"));
     note(notes, format_args!("{instrument} {bar}: {bars} missing in {ranges}:"));
     for span in missing.iter().take(RANGES_NAMED) {
@@ -158,8 +163,13 @@ fn note_missing(export: &Export, grid: Grid, missing: &[Span], bars: i64, notes:
     }
     if missing.len() > RANGES_NAMED {
         let more = missing.len() - RANGES_NAMED;
-        note(notes, format_args!("  and {more} more: okx-store gaps {instrument} {bar}"));
+        note(notes, format_args!("  and {more} more"));
     }
+    let (start, end) = (format_time(start), format_time(end));
+    note(
+        notes,
+        format_args!("fetch: okx-store backfill {instrument} {bar} --start {start} --end {end}"),
+    );
 }
 
 /// Refuses, before any work, what can be no target.
@@ -180,6 +190,12 @@ fn check_target(house: &House<'_>, path: &Path) -> Result<(), Failure> {
         return refuse("is no regular file: give - for standard output");
     }
     // To rename a draft over a file of the store would lose the store.
+    let same = |left: &Path, right: &Path| {
+        fs::canonicalize(left).is_ok_and(|left| fs::canonicalize(right).is_ok_and(|r| r == left))
+    };
+    if same(path, house.config) {
+        return refuse("is the configuration: export to another name");
+    }
     let beside = fs::canonicalize(folder).ok() == fs::canonicalize(house.data_dir).ok();
     let name = name.to_string_lossy();
     let own = [".db", ".db-wal", ".db-shm", ".lock"].iter().any(|end| name.ends_with(end));
@@ -194,6 +210,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::cli::house::tests::house;
     use crate::store::sample::{BASE, Sample};
     use crate::time::{DAY, MINUTE};
 
@@ -229,9 +246,8 @@ mod tests {
         out: &mut dyn Write,
         notes: &mut dyn Write,
     ) -> Result<Exit, Failure> {
-        let house =
-            House { data_dir: sample.data_dir(), identity: sample.identity(), instruments: &[] };
-        export(&house, asked, &AtomicBool::new(false), out, notes)
+        let house = house(sample, &[]);
+        export(&house, asked, BASE + DAY, &AtomicBool::new(false), out, notes)
     }
 
     fn names(dir: &Path) -> Vec<String> {
@@ -254,6 +270,7 @@ mod tests {
         assert_eq!(out, expected);
         let expected = "BTC-USDT 1m: 2 bars missing in 1 range:
   2024-05-01 00:02 to 2024-05-01 00:04 UTC, 2 bars
+fetch: okx-store backfill BTC-USDT 1m --start 2024-05-01T00:02:00Z --end 2024-05-01T00:04:00Z
 ";
         assert_eq!(notes, expected);
     }
@@ -331,10 +348,9 @@ mod tests {
         let failure = run(&sample, &Export { selection: old, ..everything(target.clone()) });
         assert!(matches!(failure.0, Err(Failure::Nothing { .. })));
 
-        let house =
-            House { data_dir: sample.data_dir(), identity: sample.identity(), instruments: &[] };
+        let house = house(&sample, &[]);
         let (stop, asked) = (AtomicBool::new(true), everything(target.clone()));
-        let stopped = export(&house, &asked, &stop, &mut io::sink(), &mut io::sink());
+        let stopped = export(&house, &asked, BASE, &stop, &mut io::sink(), &mut io::sink());
         assert!(matches!(stopped, Err(Failure::Stopped)));
 
         assert_eq!(names(dir.path()), [""; 0]);

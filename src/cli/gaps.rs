@@ -63,7 +63,7 @@ pub fn gaps(
     for lost in report.series.iter().filter(|series| series.lost > 0) {
         let SeriesGaps { symbol, timeframe, .. } = lost;
         let bars = count(lost.lost, "bar");
-        note(notes, format_args!("{symbol} {timeframe}: {bars} had been stored and are gone"));
+        note(notes, format_args!("{symbol} {timeframe}: {bars} of those stored are gone"));
     }
     for Sick { symbol, error } in &report.errors {
         note(notes, format_args!("{symbol}: {error}"));
@@ -250,7 +250,7 @@ Fetch what is missing: okx-store gaps --fill
         let punch = format!("DELETE FROM candles_1h WHERE ts < {}", BASE + 2 * HOUR);
         rusqlite::Connection::open(path).unwrap().execute(&punch, []).unwrap();
         let (_, out, notes) = run(&sample, &named("BTC-USDT", None));
-        assert_eq!(notes, "BTC-USDT 1H: 2 bars had been stored and are gone\n");
+        assert_eq!(notes, "BTC-USDT 1H: 2 bars of those stored are gone\n");
         assert!(out.starts_with("BTC-USDT 1H: 67 missing of 72 bars"), "{out}");
     }
 

@@ -37,6 +37,10 @@ impl Wanted {
 /// The folder of files and what is configured for it.
 #[derive(Clone, Copy, Debug)]
 pub struct House<'a> {
+    /// The file of the configuration.
+    pub config: &'a Path,
+    /// Whether that file does not exist, so that defaults stand in.
+    pub is_builtin: bool,
     /// The folder.
     pub data_dir: &'a Path,
     /// Whose candles are in it.
@@ -49,6 +53,14 @@ impl House<'_> {
     /// The configuration of an instrument.
     pub fn wanted(&self, instrument: &Instrument) -> Option<&Wanted> {
         self.instruments.iter().find(|wanted| wanted.instrument == *instrument)
+    }
+
+    /// The configuration in words: its file, or that there is none.
+    pub fn config_text(&self) -> String {
+        match self.is_builtin {
+            true => format!("built-in defaults: there is no {} yet", self.config.display()),
+            false => self.config.display().to_string(),
+        }
     }
 
     /// The file of an instrument, for reading. Nothing where it was never synced.
@@ -183,6 +195,12 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn house<'a>(sample: &'a Sample, instruments: &'a [Wanted]) -> House<'a> {
-        House { data_dir: sample.data_dir(), identity: sample.identity(), instruments }
+        House {
+            config: Path::new("config.json"),
+            is_builtin: false,
+            data_dir: sample.data_dir(),
+            identity: sample.identity(),
+            instruments,
+        }
     }
 }

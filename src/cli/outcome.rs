@@ -104,6 +104,8 @@ pub enum Failure {
         /// A name that may have been meant.
         near: Option<String>,
     },
+    /// The configuration names nothing that is enabled.
+    NothingWanted,
     /// The instrument is not in the configuration.
     NotConfigured {
         /// The instrument.
@@ -118,6 +120,7 @@ impl Failure {
             Failure::Target { .. }
             | Failure::Config(_)
             | Failure::Credentials(_)
+            | Failure::NothingWanted
             | Failure::NotConfigured { .. } => Exit::Usage,
             // A base URL, a file of roots or a proxy that is none is configuration too.
             Failure::Engine(EngineError::Http(_)) | Failure::Inquiry(InquiryError::Http(_)) => {
@@ -152,8 +155,7 @@ impl fmt::Display for Failure {
             ),
             Failure::Incomplete { bars } => write!(
                 f,
-                "nothing was exported for want of {}: \
-                 fetch what is missing with gaps --fill, or leave out --complete",
+                "nothing was exported for want of {}: fetch them first, or leave out --complete",
                 count(*bars, "bar")
             ),
             Failure::Stopped => f.write_str("stopped; nothing was left behind"),
@@ -168,6 +170,9 @@ impl fmt::Display for Failure {
             }
             Failure::NotListed { instrument, refusal, near: None } => {
                 write!(f, "{instrument}: {refusal}: okx-store list --available shows what there is")
+            }
+            Failure::NothingWanted => {
+                f.write_str("no instrument is configured and enabled: okx-store add-symbol SYMBOL")
             }
             Failure::NotConfigured { instrument } => {
                 write!(f, "{instrument} is not configured: okx-store add-symbol {instrument}")

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::table::count;
-use crate::control::{Control, Line};
+use crate::control::{Control, Hold, Line};
 use crate::time::{MINUTE, Millis, Now, SECOND, format_length};
 
 /// Series that are shown at once: the terminal is the user's, not ours.
@@ -39,6 +39,7 @@ pub struct Progress {
     face: Face,
     started: Option<Millis>,
     told: BTreeSet<usize>,
+    stopping: bool,
 }
 
 enum Face {
@@ -53,6 +54,7 @@ struct Sum {
     pages_left: i64,
     left_ms: Option<Millis>,
     per_second: Option<u64>,
+    wait: Option<(Millis, Hold)>,
 }
 
 impl Progress {
@@ -72,12 +74,15 @@ impl Progress {
         } else {
             Face::Pipe { next: 0 }
         };
-        Progress { face, started: None, told: BTreeSet::new() }
+        Progress { face, started: None, told: BTreeSet::new(), stopping: false }
     }
 
     /// Shows where things stand. To be called often; it decides what is worth showing.
     pub fn watch(&mut self, control: &Control, now: Now) {
         let started = *self.started.get_or_insert(now.local);
+        if control.was_stopped() {
+            return self.stop();
+        }
         let finished = self.newly_finished(control, now);
         let sum = Sum::of(control, now, started);
         match &mut self.face {
@@ -92,6 +97,8 @@ impl Progress {
                     .take(SHOWN_MAX)
                     .map(|line| working_line(line, now))
                     .collect();
+                let more = control.lines().iter().filter(|line| !line.is_done(now)).count();
+                let more = more - working.len();
                 while shown.len() < working.len() {
                     let bar = ProgressBar::no_length().with_style(total.style());
                     shown.push(screen.lines.insert(shown.len(), bar));
@@ -102,7 +109,10 @@ impl Progress {
                 for (bar, text) in shown.iter().zip(working) {
                     bar.set_message(text);
                 }
-                total.set_message(sum.text());
+                total.set_message(match more {
+                    0 => sum.text(),
+                    _ => format!("{more} more series; {}", sum.text()),
+                });
             }
             Face::Pipe { next } => {
                 let mut stderr = io::stderr().lock();
@@ -119,6 +129,17 @@ impl Progress {
         }
     }
 
+    /// The lines stand still from here on: a terminal that shows `^C` has moved them, so that they
+    /// cannot be taken away cleanly any more.
+    fn stop(&mut self) {
+        if !std::mem::replace(&mut self.stopping, true) {
+            if let Face::Terminal { screen, .. } = &self.face {
+                screen.lines.set_draw_target(ProgressDrawTarget::hidden());
+            }
+            let _ = writeln!(io::stderr(), "\nstopping: what is under way is stored first");
+        }
+    }
+
     /// Takes the moving lines away.
     pub fn finish(self) {
         if let Face::Terminal { screen, .. } = self.face {
@@ -131,14 +152,13 @@ impl Progress {
         let ended = control.lines().iter().enumerate().filter(|(_, line)| line.is_done(now));
         let new: Vec<_> = ended.filter(|(n, _)| !self.told.contains(n)).collect();
         self.told.extend(new.iter().map(|(n, _)| *n));
-        new.into_iter().map(|(_, line)| finished_line(line, now)).collect()
+        // What failed is told at the end, once.
+        let done = new.into_iter().filter(|(_, line)| line.error.is_none());
+        done.map(|(_, line)| finished_line(line, now)).collect()
     }
 }
 
 fn finished_line(line: &Line, now: Now) -> String {
-    if let Some(error) = &line.error {
-        return format!("{:<22} {error}", line.series.to_string());
-    }
     let rows = count(line.closed as i64, "new bar");
     format!("{:<22} complete, {rows}", line.series.to_string()) + &remarks(line, now)
 }
@@ -150,6 +170,7 @@ pub fn remarks(line: &Line, now: Now) -> String {
         (line.revised as i64, "revised"),
         (tally.suspected_empty, "suspected empty"),
         (tally.known_empty, "known empty"),
+        (tally.before_history, "before its history"),
         (line.unconfirmed(now) as i64, "without a confirm yet"),
     ];
     let told = told.iter().filter(|(bars, _)| *bars > 0);
@@ -167,7 +188,8 @@ fn working_line(line: &Line, now: Now) -> String {
 
 impl Sum {
     fn of(control: &Control, now: Now, started: Millis) -> Sum {
-        let mut sum = Sum { rows: 0, missing: 0, pages_left: 0, left_ms: None, per_second: None };
+        let mut sum =
+            Sum { rows: 0, missing: 0, pages_left: 0, left_ms: None, per_second: None, wait: None };
         for line in control.lines() {
             sum.rows += line.closed;
             if line.error.is_none() {
@@ -176,6 +198,9 @@ impl Sum {
                 sum.pages_left += (missing + PAGE_ROWS - 1) / PAGE_ROWS;
             }
         }
+        let wait = control.waits_for(now).map(|(until, hold)| (until - now.local, hold));
+        // Shorter waits are no news.
+        sum.wait = wait.filter(|&(wait_ms, _)| wait_ms >= SECOND);
         let elapsed_ms = now.local - started;
         if elapsed_ms >= SETTLED_MS {
             let per_ms = control.pages() as f64 / elapsed_ms as f64;
@@ -189,6 +214,16 @@ impl Sum {
     }
 
     fn text(&self) -> String {
+        if let Some((wait_ms, hold)) = self.wait {
+            let what = match hold {
+                Hold::Budget => "waiting for the rate limit",
+                Hold::Pause => "trying again",
+                Hold::Confirm => "looking for a confirm",
+            };
+            let (rows, missing) = (count(self.rows as i64, "bar"), count(self.missing, "bar"));
+            let wait = format_length(wait_ms / SECOND * SECOND);
+            return format!("{rows} stored, {missing} missing, {what} in {wait}");
+        }
         let rate = self.per_second.map(|rate| format!(", {rate} bars/s")).unwrap_or_default();
         let left = match self.left_ms {
             Some(left_ms) if self.missing > 0 => {

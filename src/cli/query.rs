@@ -170,6 +170,7 @@ fn cells(candle: &Candle) -> [String; 7] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::house::tests::house;
     use crate::store::sample::{BASE, Sample};
 
     fn ask(
@@ -177,8 +178,7 @@ mod tests {
         selection: Selection,
         format: Format,
     ) -> (Result<Exit, Failure>, String, String) {
-        let house =
-            House { data_dir: sample.data_dir(), identity: sample.identity(), instruments: &[] };
+        let house = house(sample, &[]);
         let (instrument, bar) = ("BTC-USDT".parse().unwrap(), "1D".parse().unwrap());
         let (mut out, mut notes) = (Vec::new(), Vec::new());
         let asked = Query { series: Series { instrument, bar }, selection, format };

@@ -26,6 +26,7 @@ struct Report {
     /// The exchange's clock, Unix ms.
     now: Millis,
     now_datetime: String,
+    config: String,
     data_dir: String,
     daemon: Daemon,
     websocket: WebSocket,
@@ -106,6 +107,7 @@ pub fn status(
     let report = Report {
         now,
         now_datetime: format_time(now),
+        config: house.config_text(),
         data_dir: house.data_dir.display().to_string(),
         daemon: Daemon::default(),
         websocket: WebSocket::default(),
@@ -187,6 +189,7 @@ fn one_series(
 fn write_text(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
     let bytes = report.instruments.iter().map(|instrument| instrument.bytes).sum();
     writeln!(out, "daemon  not running")?;
+    writeln!(out, "config  {}", report.config)?;
     writeln!(out, "data    {}, {}", report.data_dir, format_bytes(bytes))?;
     writeln!(out, "time    {} UTC by the exchange's clock\n", short_time(report.now))?;
     let columns = [
@@ -308,7 +311,7 @@ mod tests {
         // Where the files lie and how large they are differs from run to run.
         let from = out.find("  bar ").unwrap();
         let (head, table) = out.split_at(from);
-        assert!(head.starts_with("daemon  not running\ndata    /"), "{head}");
+        assert!(head.starts_with("daemon  not running\nconfig  config.json\ndata    /"), "{head}");
         assert!(head.ends_with("time    2024-05-01 00:01:10 UTC by the exchange's clock\n\n"));
         assert!(table.lines().all(|line| line.chars().count() <= 80 || line.contains(".db")));
         let rows: Vec<&str> = table.lines().filter(|line| !line.contains("USDT")).collect();

@@ -17,6 +17,9 @@ pub fn sync(
     out: &mut dyn Write,
     notes: &mut dyn Write,
 ) -> Result<Exit, Failure> {
+    if wanted.is_empty() {
+        return Err(Failure::NothingWanted);
+    }
     let mut progress = Progress::new(screen);
     let result = engine::run(setup, wanted, &mut |control, now| progress.watch(control, now));
     progress.finish();
@@ -43,6 +46,7 @@ fn tell(outcome: &Outcome, out: &mut dyn Write) -> Result<(), Failure> {
             let remark = match &line.error {
                 Some(_) => "failed".to_owned(),
                 None if tally.missing > 0 => "unfinished".to_owned(),
+                None if tally.wanted == 0 => "no bar has closed in this range".to_owned(),
                 None => remarks(line, outcome.now).trim_start_matches(", ").to_owned(),
             };
             vec![
@@ -66,12 +70,12 @@ fn judge(outcome: &Outcome, notes: &mut dyn Write) -> Exit {
     let (control, mut exit) = (&outcome.control, Exit::Done);
     for line in control.lines() {
         if let Some(error) = &line.error {
-            note(notes, format_args!("{}: {error}", line.series));
+            note(notes, format_args!("okx-store: {}: {error}", line.series));
             exit = Exit::Failed;
         }
     }
     if let Some(error) = control.gave_up() {
-        note(notes, format_args!("gave up: {error}"));
+        note(notes, format_args!("okx-store: gave up: {error}"));
         exit = Exit::Failed;
     }
     if control.was_stopped() {
@@ -79,7 +83,9 @@ fn judge(outcome: &Outcome, notes: &mut dyn Write) -> Exit {
         let missing = count(missing, "bar");
         note(
             notes,
-            format_args!("stopped: what was fetched is stored, {missing} missing: run it again"),
+            format_args!(
+                "okx-store: stopped with {missing} missing; the next sync goes on from here"
+            ),
         );
         exit = Exit::Failed;
     }

@@ -11,7 +11,8 @@ use crate::store::read::Reader;
 use crate::time::{DAY, Millis};
 
 /// All time: the range of a question that names none.
-pub const EVERYTHING: Span = Span::new(0, Millis::MAX);
+/// It begins before the epoch, so that nobody who names the epoch is taken to name nothing.
+pub const EVERYTHING: Span = Span::new(-1, Millis::MAX);
 
 /// The columns of a table of candles, in the order in which rows are taken apart.
 const COLUMNS: &str =

@@ -141,7 +141,7 @@ fn a_signal_in_the_middle_stores_what_was_fetched_and_ends() {
         let sync = sync_in_the_middle_of_history(&home, &exchange, 8);
         sync.signal(signal);
         let stopped = sync.wait().exits(1);
-        let line = stopped.last_word("stopped: what was fetched is stored");
+        let line = stopped.last_word("okx-store: stopped with ");
         let row = stopped.row("BTC-USDT 1m");
         let (rows, missing) = (row[1].parse::<i64>().unwrap(), row[2].parse::<i64>().unwrap());
         assert!(missing > 0 && line.contains(&missing.to_string()), "{line}");

@@ -36,7 +36,7 @@ fn a_hole_of_any_size_is_seen_and_healed() {
         assert_eq!(deleted.unwrap() as i64, bars);
 
         let seen = home.run("gaps BTC-USDT 1m --json").exits(0);
-        assert!(seen.err.contains("had been stored and are gone"), "{}", seen.err);
+        assert!(seen.err.contains("of those stored are gone"), "{}", seen.err);
         let series = &seen.json()["series"][0];
         assert_eq!(series["lost"], bars);
         let inside = series["missing_ranges"].as_array().unwrap();
@@ -86,7 +86,7 @@ fn assert_fails_alone(home: &Home, exchange: &Exchange, why: &str) {
     let asked = exchange.count(Endpoint::Candles);
     let failed = home.run("sync --all").exits(1);
     let line = failed.last_word("BTC-USDT.db");
-    assert!(line.starts_with("BTC-USDT 1m: ") && line.contains(why), "{line}");
+    assert!(line.starts_with("okx-store: BTC-USDT 1m: ") && line.contains(why), "{line}");
     assert!(failed.row("BTC-USDT 1m").contains(&"failed"));
     assert_eq!(failed.row("ETH-USDT 1H"), ["0", "73", "0"]);
     assert_eq!(exchange.count(Endpoint::Candles), asked + 1, "the others go on");

@@ -161,7 +161,7 @@ fn patience_with_the_exchange_ends_and_says_why() {
     let syncs: Vec<Running> = homes.iter().map(|home| home.start("sync --all")).collect();
     for ((sync, home), (_, why)) in syncs.into_iter().zip(&homes).zip(cases) {
         let failed = sync.wait().exits(1);
-        assert!(failed.last_word(why).starts_with("gave up: "), "{}", failed.err);
+        assert!(failed.last_word(why).starts_with("okx-store: gave up: "), "{}", failed.err);
         assert!(!home.data_dir().join("BTC-USDT.db").exists());
     }
     assert!(broken.requests().len() > 3, "it did not ask again");

@@ -127,7 +127,8 @@ fn an_unknown_instrument_fails_alone_in_the_exchanges_words() {
     let failed = home.run("sync --all").exits(1);
     assert_eq!(
         failed.last_word("AAA-USDT"),
-        "AAA-USDT 1m: 51001: Instrument ID, Instrument ID code, or Spread ID doesn't exist."
+        "okx-store: AAA-USDT 1m: 51001: Instrument ID, Instrument ID code, or Spread ID doesn't \
+         exist."
     );
     assert_eq!(failed.row("BTC-USDT 1H"), ["49", "49", "0"]);
     assert!(!home.data_dir().join("AAA-USDT.db").exists());
