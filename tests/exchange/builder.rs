@@ -20,6 +20,7 @@ use super::market::Market;
 use super::rest::Core;
 use super::row::Row;
 use super::rules::Rules;
+use super::stream::{Credentials, Hub, Settings, Strike};
 use super::tls::Authority;
 
 /// Since when a synthetic instrument is traded.
@@ -52,6 +53,8 @@ pub struct Builder {
     scripts: Vec<Script>,
     synthetic: Vec<(String, Listed)>,
     market: Market,
+    stream: Settings,
+    strikes: Vec<Strike>,
 }
 
 impl Builder {
@@ -70,6 +73,8 @@ impl Builder {
             scripts: Vec::new(),
             synthetic: Vec::new(),
             market: Market::new(),
+            stream: Settings { push_ms: 1_000, idle_close_ms: 30_000, credentials: None },
+            strikes: Vec::new(),
         }
     }
 
@@ -166,6 +171,32 @@ impl Builder {
         self
     }
 
+    /// How long the stream waits between two pushes of a running bar; 1,000 real ms unless told.
+    pub fn push_ms(mut self, ms: u64) -> Self {
+        self.stream.push_ms = ms;
+        self
+    }
+
+    /// How long a connection of the stream may be without data sent to it, and without a text
+    /// ping from it, before it is closed with 4004; 30,000 real ms unless told.
+    pub fn idle_close_ms(mut self, ms: u64) -> Self {
+        self.stream.idle_close_ms = ms;
+        self
+    }
+
+    /// Who may log in to the stream; nobody unless told.
+    pub fn credentials(mut self, key: &str, secret: &str, passphrase: &str) -> Self {
+        let [key, secret, passphrase] = [key, secret, passphrase].map(str::to_owned);
+        self.stream.credentials = Some(Credentials { key, secret, passphrase });
+        self
+    }
+
+    /// Faults of the stream, their times counted from the start of the exchange.
+    pub fn strikes(mut self, strikes: Vec<Strike>) -> Self {
+        self.strikes = strikes;
+        self
+    }
+
     /// HTTPS under a certificate authority of its own.
     pub fn tls(mut self) -> Self {
         self.tls = true;
@@ -200,14 +231,16 @@ impl Builder {
             };
             self.market.add(Listing::synthetic(symbol, self.seed, listed_ms));
         }
+        let started = Instant::now();
         let core = Arc::new(Core {
-            started: Instant::now(),
+            started,
             clock: Clock::new(start_ms, self.speed),
             market: Mutex::new(self.market),
             rules: Mutex::new(Rules::new(self.loud)),
             faults: Mutex::new(Faults::new(self.scripts)),
             journal: Mutex::new(Journal::default()),
             bell: Bell::default(),
+            hub: Hub::new(started, self.stream, self.strikes),
             sandbox: self.sandbox,
             page_cap: self.page_cap,
         });
@@ -220,6 +253,7 @@ impl Builder {
             authority,
             latency_ms: self.latency_ms,
             server: Mutex::new(None),
+            pusher: Mutex::new(None),
             lenient: AtomicBool::new(false),
         };
         exchange.open(listener)?;

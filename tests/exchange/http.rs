@@ -2,13 +2,14 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::ServerConfig;
 
-use super::held;
+use super::gate::Gate;
+use super::wire::Wire;
 
 /// More connections at a time than any client of a test needs; the next one is hung up on.
 const CONNECTIONS_MAX: usize = 512;
@@ -73,40 +74,14 @@ pub struct Answer {
     pub delivery: Delivery,
 }
 
-/// Answers requests; called from many threads.
-pub type Face = dyn Fn(&Head) -> Answer + Send + Sync;
+/// What the server is for; called from many threads.
+pub trait Face: Send + Sync {
+    /// Answers a request.
+    fn answer(&self, head: &Head) -> Answer;
 
-/// Closed once and for all when the server stops; every wait of its threads ends with it.
-#[derive(Default)]
-struct Gate {
-    closed: Mutex<bool>,
-    closing: Condvar,
-}
-
-impl Gate {
-    fn close(&self) {
-        *held(&self.closed) = true;
-        self.closing.notify_all();
-    }
-
-    fn is_closed(&self) -> bool {
-        *held(&self.closed)
-    }
-
-    /// Lets `ms` pass; an error if the server stops meanwhile.
-    fn pause(&self, ms: u64) -> io::Result<()> {
-        let deadline = Instant::now() + Duration::from_millis(ms);
-        let mut closed = held(&self.closed);
-        while !*closed {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            let woken = self.closing.wait_timeout(closed, left);
-            closed = woken.expect("because no holder of this lock panics").0;
-        }
-        Err(ErrorKind::ConnectionAborted.into())
-    }
+    /// Takes over a connection whose client asked for another protocol, to its end. `pending` is
+    /// what has arrived behind the request.
+    fn upgrade(&self, head: &Head, wire: Wire, pending: Vec<u8>, gate: &Gate);
 }
 
 /// What every connection needs.
@@ -114,7 +89,7 @@ struct Service {
     gate: Gate,
     tls: Option<Arc<ServerConfig>>,
     latency_ms: u64,
-    face: Arc<Face>,
+    face: Arc<dyn Face>,
 }
 
 pub struct Server {
@@ -128,7 +103,7 @@ impl Server {
         listener: TcpListener,
         tls: Option<Arc<ServerConfig>>,
         latency_ms: u64,
-        face: Arc<Face>,
+        face: Arc<dyn Face>,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let service = Arc::new(Service { gate: Gate::default(), tls, latency_ms, face });
@@ -155,7 +130,8 @@ impl Server {
 }
 
 fn accept(listener: &TcpListener, service: &Arc<Service>) {
-    let mut connections: Vec<(TcpStream, JoinHandle<()>)> = Vec::new();
+    // Held weakly: a connection must be able to close its socket by letting go of it.
+    let mut connections: Vec<(Weak<TcpStream>, JoinHandle<()>)> = Vec::new();
     while let Ok((socket, _)) = listener.accept() {
         if service.gate.is_closed() {
             break;
@@ -164,16 +140,16 @@ fn accept(listener: &TcpListener, service: &Arc<Service>) {
         if connections.len() == CONNECTIONS_MAX {
             continue;
         }
-        let Ok(handle) = socket.try_clone() else {
-            continue;
-        };
+        let socket = Arc::new(socket);
+        let handle = Arc::downgrade(&socket);
         let service = Arc::clone(service);
         let thread = thread::Builder::new().name("exchange-connection".to_owned());
-        if let Ok(thread) = thread.spawn(move || serve(socket, &service)) {
+        // An error is nearly always the client's leaving.
+        if let Ok(thread) = thread.spawn(move || drop(serve(socket, &service))) {
             connections.push((handle, thread));
         }
     }
-    for (socket, _) in &connections {
+    for socket in connections.iter().filter_map(|(socket, _)| socket.upgrade()) {
         // It may be gone already, which is as well.
         let _ = socket.shutdown(Shutdown::Both);
     }
@@ -182,7 +158,7 @@ fn accept(listener: &TcpListener, service: &Arc<Service>) {
 
 /// Joins the threads that `which` picks, and passes on their panic if they had one.
 fn reap(
-    connections: &mut Vec<(TcpStream, JoinHandle<()>)>,
+    connections: &mut Vec<(Weak<TcpStream>, JoinHandle<()>)>,
     which: impl Fn(&JoinHandle<()>) -> bool,
 ) {
     for (_, thread) in connections.extract_if(.., |(_, thread)| which(thread)) {
@@ -192,37 +168,27 @@ fn reap(
     }
 }
 
-/// Serves one connection to its end, which is nearly always an error of some kind.
-fn serve(socket: TcpStream, service: &Service) {
-    let Ok(handle) = socket.try_clone() else {
-        return;
-    };
-    let ends = (|| {
-        socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(IDLE))?;
-        socket.set_write_timeout(Some(WRITE))?;
-        let Some(config) = &service.tls else {
-            return converse(socket, service);
-        };
-        let tls = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
-        converse(StreamOwned::new(tls, socket), service)
-    })();
-    // The listener holds another handle, so dropping this one would not hang up.
-    let _ = handle.shutdown(Shutdown::Both);
-    drop(ends);
-}
-
-fn converse(mut stream: impl Read + Write, service: &Service) -> io::Result<()> {
+/// Serves one connection to its end, and hangs up by dropping the only handle there is.
+fn serve(socket: Arc<TcpStream>, service: &Service) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(IDLE))?;
+    socket.set_write_timeout(Some(WRITE))?;
+    let mut wire = Wire::new(socket, service.tls.as_ref())?;
     let mut pending = Vec::new();
-    while let Some(text) = read_head(&mut stream, &mut pending)? {
+    while let Some(text) = read_head(&mut wire, &mut pending)? {
         // Half of the latency lies before the exchange's look at its clock and half behind it.
         service.gate.pause(service.latency_ms / 2)?;
         let Some(head) = Head::parse(&text) else {
             return Ok(());
         };
-        let answer = (service.face)(&head);
+        if head.header("upgrade").is_some() {
+            service.gate.pause(service.latency_ms - service.latency_ms / 2)?;
+            service.face.upgrade(&head, wire, pending, &service.gate);
+            return Ok(());
+        }
+        let answer = service.face.answer(&head);
         service.gate.pause(service.latency_ms - service.latency_ms / 2)?;
-        deliver(&mut stream, &answer, &service.gate)?;
+        deliver(&mut wire, &answer, &service.gate)?;
         if !head.keep_alive || answer.delivery == Delivery::Truncated {
             return Ok(());
         }
@@ -249,7 +215,8 @@ fn read_head(stream: &mut impl Read, pending: &mut Vec<u8>) -> io::Result<Option
     }
 }
 
-fn deliver(stream: &mut impl Write, answer: &Answer, gate: &Gate) -> io::Result<()> {
+/// Sends an answer in the way it asks for.
+pub fn deliver(stream: &mut impl Write, answer: &Answer, gate: &Gate) -> io::Result<()> {
     let body = &answer.body;
     let mut length = body.len() as u64;
     match answer.delivery {

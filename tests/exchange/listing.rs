@@ -1,6 +1,7 @@
 //! One instrument: its base bars, what was done to them by the test, and every bar built of them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::file::{Base, step_of};
 use super::grid::{Bar, HOUR_MS, MINUTE_MS};
@@ -34,6 +35,31 @@ pub struct Listing {
     /// Whole hours, built once they are over. All bars above 1H consist of them on either grid,
     /// so that a page of months costs thousands of steps and not millions.
     hours: HashMap<i64, Option<Row>>,
+    /// Of each bar the one that was asked for last while it ran: the stream asks each second.
+    progress: HashMap<&'static str, Progress>,
+    /// The seconds of the base bar that was cut last.
+    cut: Option<Cut>,
+}
+
+/// How far the fold of a running bar has come: over whole hours, and from there over base bars.
+struct Progress {
+    start: i64,
+    hours: (i64, Fold),
+    slots: (i64, Fold),
+}
+
+/// A base bar in seconds, and the close that stands when it opens.
+#[derive(Clone)]
+struct Cut {
+    slot: i64,
+    close_before: f64,
+    seconds: Arc<[Row]>,
+}
+
+impl Progress {
+    fn new(start: i64, at: i64) -> Self {
+        Self { start, hours: (at, Fold::default()), slots: (at, Fold::default()) }
+    }
 }
 
 impl Listing {
@@ -54,7 +80,8 @@ impl Listing {
     fn new(symbol: &str, kind: Kind, steps: (f64, f64), source: Source) -> Self {
         let (symbol, halt) = (symbol.to_owned(), None);
         let (holes, revisions, hours) = (Vec::new(), BTreeMap::new(), HashMap::new());
-        Self { symbol, kind, steps, source, halt, holes, revisions, hours }
+        let (progress, cut) = (HashMap::new(), None);
+        Self { symbol, kind, steps, source, halt, holes, revisions, hours, progress, cut }
     }
 
     pub fn symbol(&self) -> &str {
@@ -78,13 +105,13 @@ impl Listing {
     /// No base bar opens from `from` on, or from the start of the one `from` falls into.
     pub fn set_halt(&mut self, from: i64, halt: Halt) {
         self.halt = Some((from, halt));
-        self.hours.clear();
+        self.forget();
     }
 
     /// The exchange never had the base bars in `[start, end)`.
     pub fn add_hole(&mut self, start: i64, end: i64) {
         self.holes.push((start, end));
-        self.hours.clear();
+        self.forget();
     }
 
     /// From now on the closed bar at `row.ts` is served like this; no other bar changes.
@@ -134,7 +161,54 @@ impl Listing {
 
     /// The state that the bar opening at `open` had at `now`, even if it has ended since then.
     pub fn running(&mut self, bar: Bar, open: i64, now: i64) -> Option<Row> {
-        self.folded(open, now.min(bar.end(open) - 1))
+        let until = now.min(bar.end(open) - 1);
+        let whole = bar.len_ms().is_none_or(|len_ms| len_ms % self.step_ms() == 0);
+        if !whole || until <= open.max(self.first_ms()) {
+            return self.folded(open, until);
+        }
+        self.progressed(bar.name(), open, until)
+    }
+
+    /// The same as `folded`, beginning where the last asking for this bar left off.
+    fn progressed(&mut self, bar: &'static str, start: i64, until: i64) -> Option<Row> {
+        let step = self.step_ms();
+        let known = self.progress.remove(bar);
+        let mut progress = known
+            .filter(|progress| progress.start == start && progress.slots.0 <= until)
+            .unwrap_or_else(|| Progress::new(start, start.max(self.first_ms())));
+        let (at, fold) = &mut progress.hours;
+        loop {
+            let (len, row) = if *at % HOUR_MS != 0 && *at + step <= until {
+                (step, self.base_row(*at))
+            } else if *at % HOUR_MS == 0 && *at + HOUR_MS <= until {
+                (HOUR_MS, self.hour(*at))
+            } else {
+                break;
+            };
+            row.iter().for_each(|row| fold.push(row));
+            *at += len;
+        }
+        if progress.slots.0 < progress.hours.0 {
+            progress.slots = progress.hours.clone();
+        }
+        let (at, fold) = &mut progress.slots;
+        while *at + step <= until {
+            self.base_row(*at).iter().for_each(|row| fold.push(row));
+            *at += step;
+        }
+        let mut fold = fold.clone();
+        if *at < until {
+            self.push_seconds(*at, *at, until, &mut fold);
+        }
+        self.progress.insert(bar, progress);
+        fold.finish(start)
+    }
+
+    /// What was worked out before the base bars changed is no longer true.
+    fn forget(&mut self) {
+        self.hours.clear();
+        self.progress.clear();
+        self.cut = None;
     }
 
     fn step_ms(&self) -> i64 {
@@ -199,25 +273,32 @@ impl Listing {
 
     /// Pushes that part of a base bar which lies in `[from, until)`; if not one whole second does,
     /// then the flat state with which a bar begins.
-    fn push_seconds(&self, slot: i64, from: i64, until: i64, fold: &mut Fold) {
-        let Some(row) = self.base_row(slot) else {
+    fn push_seconds(&mut self, slot: i64, from: i64, until: i64, fold: &mut Fold) {
+        let Some(cut) = self.cut(slot) else {
             return;
         };
-        let mut close = self.close_before(&row);
+        let mut close = cut.close_before;
         let mut pushed = false;
-        for second in seconds(&row, self.step_ms(), close) {
-            if second.ts + 1_000 > until {
-                break;
-            }
+        for second in cut.seconds.iter().take_while(|second| second.ts + 1_000 <= until) {
             close = second.c;
             if second.ts >= from {
-                fold.push(&second);
+                fold.push(second);
                 pushed = true;
             }
         }
         if !pushed {
             fold.push(&Row::flat(from, close));
         }
+    }
+
+    fn cut(&mut self, slot: i64) -> Option<Cut> {
+        if self.cut.as_ref().is_none_or(|cut| cut.slot != slot) {
+            let row = self.base_row(slot)?;
+            let close_before = self.close_before(&row);
+            let seconds = seconds(&row, self.step_ms(), close_before).into();
+            self.cut = Some(Cut { slot, close_before, seconds });
+        }
+        self.cut.clone()
     }
 
     fn hour(&mut self, at: i64) -> Option<Row> {

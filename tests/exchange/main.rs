@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use exchange::{Builder, Exchange, Fault, Listed, Script};
+use exchange::{Builder, COMMANDS, Exchange, Fault, Listed, Script, Strike, obey};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -29,30 +29,41 @@ usage: fixture-exchange [OPTION …]
   --faults SEED:RATE           spoil that share of the answers, for example 7:0.1
   --page-cap N                 no page has more rows than N
   --sandbox                    want the header of demo trading
+  --push-ms N                  the stream pushes a running bar once in so many ms; 1000 unless told
+  --idle-close-ms N            it closes an idle connection after so many ms; 30000 unless told
+  --login KEY:SECRET:PHRASE    who may log in to it; nobody unless told
+  --strikes SEED:MS            break it once in so many ms
   --port-file FILE             write the port number to FILE once it is open
+  --control                    obey commands on stdin, see below
   --until-stdin-closes         end when stdin does; exit 1 if the client broke a rule
   --help                       show this
 
-Prints `listening on URL`, then serves until it is told to end. Broken rules go to stderr.
+Prints `listening on URL` and `streaming on URL`, then serves until it is told to end. Broken
+rules go to stderr. Commands, with times in whole seconds:
+
 ";
+
+/// What `--strikes` plans; at one a second they last for hours.
+const STRIKES: usize = 10_000;
 
 /// What the command line asks for beyond the exchange itself.
 struct Options {
     builder: Builder,
     port_file: Option<PathBuf>,
+    control: bool,
     until_stdin_closes: bool,
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
-        print!("{USAGE}");
+        print!("{USAGE}{COMMANDS}");
         return ExitCode::SUCCESS;
     }
     match parse(arguments) {
         Ok(options) => run(options),
         Err(why) => {
-            eprint!("fixture-exchange: {why}\n\n{USAGE}");
+            eprint!("fixture-exchange: {why}\n\n{USAGE}{COMMANDS}");
             ExitCode::from(2)
         }
     }
@@ -70,19 +81,38 @@ fn run(options: Options) -> ExitCode {
         return failed(&format!("cannot write {}: {error}", path.display()));
     }
     let mut stdout = io::stdout();
-    let announced = writeln!(stdout, "listening on {}", exchange.url());
+    let urls = (exchange.url(), exchange.ws_url());
+    let announced = writeln!(stdout, "listening on {}\nstreaming on {}", urls.0, urls.1);
     // Nobody may be reading; the exchange is there all the same.
     drop(announced.and_then(|()| stdout.flush()));
+    if options.control {
+        take_commands(&exchange);
+    } else if options.until_stdin_closes {
+        // An error ends the input as surely as its end does.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+    }
     if !options.until_stdin_closes {
         loop {
             thread::park();
         }
     }
-    // An error ends the input as surely as its end does.
-    let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
     match exchange.violations().len() {
         0 => ExitCode::SUCCESS,
         count => failed(&format!("the client broke {count} rules")),
+    }
+}
+
+/// Obeys what is written to stdin until that ends.
+fn take_commands(exchange: &Exchange) {
+    for line in io::stdin().lines().map_while(Result::ok) {
+        match obey(exchange, &line) {
+            Ok(reply) => {
+                let mut stdout = io::stdout();
+                // Nobody may be reading; the command was carried out all the same.
+                drop(writeln!(stdout, "{reply}").and_then(|()| stdout.flush()));
+            }
+            Err(why) => eprintln!("fixture-exchange: {why}"),
+        }
     }
 }
 
@@ -101,13 +131,17 @@ fn write_port(path: &Path, port: u16) -> io::Result<()> {
 
 fn parse(arguments: Vec<String>) -> Result<Options, String> {
     let mut builder = Exchange::builder();
-    let (mut port_file, mut until_stdin_closes) = (None, false);
+    let (mut port_file, mut control, mut until_stdin_closes) = (None, false, false);
     let (mut instruments, mut own_clock) = (0, true);
     let mut arguments = arguments.into_iter();
     while let Some(name) = arguments.next() {
         match name.as_str() {
             "--until-stdin-closes" => {
                 until_stdin_closes = true;
+                continue;
+            }
+            "--control" => {
+                control = true;
                 continue;
             }
             "--sandbox" => {
@@ -131,7 +165,7 @@ fn parse(arguments: Vec<String>) -> Result<Options, String> {
     if own_clock {
         builder = builder.clock(real_time_ms());
     }
-    Ok(Options { builder, port_file, until_stdin_closes })
+    Ok(Options { builder, port_file, control, until_stdin_closes })
 }
 
 /// Applies one option that has a value.
@@ -154,6 +188,18 @@ fn apply(builder: Builder, name: &str, value: &str) -> Result<Builder, String> {
             Ok(rows) if rows > 0 => builder.page_cap(rows),
             _ => return Err(refuse()),
         },
+        "--push-ms" => builder.push_ms(value.parse().map_err(|_| refuse())?),
+        "--idle-close-ms" => builder.idle_close_ms(value.parse().map_err(|_| refuse())?),
+        "--login" => match value.splitn(3, ':').collect::<Vec<_>>()[..] {
+            [key, secret, passphrase] => builder.credentials(key, secret, passphrase),
+            _ => return Err(refuse()),
+        },
+        "--strikes" => {
+            let (seed, every_ms) = value.split_once(':').ok_or_else(refuse)?;
+            let seed = seed.parse().map_err(|_| refuse())?;
+            let every_ms = every_ms.parse().map_err(|_| refuse())?;
+            builder.strikes(Strike::chaos(seed, every_ms, every_ms, STRIKES))
+        }
         "--faults" => {
             let (seed, rate) = value.split_once(':').ok_or_else(refuse)?;
             let seed = seed.parse().map_err(|_| refuse())?;

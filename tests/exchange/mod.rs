@@ -1,4 +1,5 @@
-//! The fixture exchange: OKX's REST interface on loopback, with its rules and its faults.
+//! The fixture exchange: OKX's REST interface and its stream on loopback, with their rules and
+//! their faults.
 //!
 //! It has a market of its own, made of a seed or of a candle file, on a clock that the test sets.
 //! It keeps a journal of what it was asked, and it is the oracle: `truth` gives the closed bars
@@ -12,6 +13,16 @@
 //! // … a client works against exchange.url() …
 //! let truth = exchange.truth("BTC-USDT", "1H", 0, exchange.now());
 //! ```
+//!
+//! The stream is on the same port, `exchange.ws_url()` with a path. Its faults strike at run time
+//! or by a plan, and tests wait for what they want to see:
+//!
+//! ```text
+//! exchange.wait_for(|stats| stats.pushes() > 0, Duration::from_secs(20), "the first push");
+//! exchange.strike(StreamFault::Drop);
+//! exchange.strike(Strike::new(StreamFault::Silence).lasting(10_000).on_present());
+//! exchange.heal();
+//! ```
 
 // Each program that includes this module uses another part of it.
 #![allow(dead_code, unused_imports)]
@@ -19,9 +30,11 @@
 mod bell;
 mod builder;
 mod clock;
+mod control;
 mod dice;
 mod faults;
 mod file;
+mod gate;
 mod grid;
 mod http;
 mod journal;
@@ -30,23 +43,30 @@ mod market;
 mod rest;
 mod row;
 mod rules;
+mod stream;
 mod synthetic;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod wire;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
+use std::time::Duration;
 
-use http::Server;
+use gate::Gate;
+use http::{Answer, Face, Head, Server};
 use rest::Core;
+use stream::Pusher;
 use tls::Authority;
+use wire::Wire;
 
 pub use builder::{Builder, Listed};
 pub use clock::DEFAULT_START_MS;
+pub use control::{COMMANDS, obey};
 pub use faults::{Fault, Faults, Script};
 pub use file::{Base, FileError};
 pub use grid::{BARS, Bar, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
@@ -54,6 +74,9 @@ pub use journal::Request;
 pub use listing::{Halt, Listing};
 pub use row::Row;
 pub use rules::{Ask, Endpoint, Rule, Violation};
+pub use stream::{
+    Closed, Connection, Garbage, Message, Party, Refuse, Series, Stats, StreamFault, Strike,
+};
 
 /// The guard of a lock of this module, none of which is held where a panic can happen by design.
 fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -67,7 +90,21 @@ pub struct Exchange {
     authority: Option<Authority>,
     latency_ms: u64,
     server: Mutex<Option<Server>>,
+    pusher: Mutex<Option<Pusher>>,
     lenient: AtomicBool,
+}
+
+/// Both faces of the exchange.
+struct Faces(Arc<Core>);
+
+impl Face for Faces {
+    fn answer(&self, head: &Head) -> Answer {
+        self.0.answer(head)
+    }
+
+    fn upgrade(&self, head: &Head, wire: Wire, pending: Vec<u8>, gate: &Gate) {
+        stream::serve(&self.0, head, wire, pending, gate);
+    }
 }
 
 impl Exchange {
@@ -81,6 +118,11 @@ impl Exchange {
             Some(_) => format!("https://localhost:{}", self.address.port()),
             None => format!("http://{}", self.address),
         }
+    }
+
+    /// Where its stream is, without the path.
+    pub fn ws_url(&self) -> String {
+        self.url().replacen("http", "ws", 1)
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -122,7 +164,51 @@ impl Exchange {
         held(&self.core.faults).add(script);
     }
 
-    /// Ended bars stay unconfirmed, and out of the history, for so long.
+    /// Lets a fault strike the stream, at once unless the strike says when.
+    pub fn strike(&self, strike: impl Into<Strike>) {
+        self.core.hub.strike(strike.into());
+    }
+
+    /// Ends all faults of the stream and cancels those to come; what is broken stays so.
+    pub fn heal(&self) {
+        self.core.hub.heal();
+    }
+
+    /// What has happened on the stream so far.
+    pub fn stats(&self) -> Stats {
+        self.core.hub.stats()
+    }
+
+    /// Candles that the stream has sent, over all connections.
+    pub fn pushes(&self) -> u64 {
+        self.core.hub.read(Stats::pushes)
+    }
+
+    /// The open times of the bars whose closing pushes were sent, in that order.
+    pub fn confirmed_pushed(&self, symbol: &str, bar: &str) -> Vec<i64> {
+        self.core.hub.read(|stats| stats.confirmed_pushed(symbol, bar))
+    }
+
+    /// Waits until `holds` for what happened on the stream.
+    ///
+    /// # Panics
+    /// When that does not come about `within` that time; `what` says what was waited for.
+    pub fn wait_for(&self, holds: impl FnMut(&Stats) -> bool, within: Duration, what: &str) {
+        if self.core.hub.wait(within, holds) {
+            return;
+        }
+        let stats = self.stats();
+        let (open, series) = (stats.open(), stats.subscriptions().len());
+        panic!(
+            "waited {within:?} for {what}: {} connections so far, {open} open with {series} \
+             series, {} pushes, the last end was {:?}",
+            stats.upgraded(),
+            stats.pushes(),
+            stats.last_closed(),
+        );
+    }
+
+    /// Ended bars stay unconfirmed, out of the history and without closing push, for so long.
     pub fn set_late_confirm(&self, ms: i64) {
         held(&self.core.market).late_confirm_ms = ms;
     }
@@ -186,12 +272,11 @@ impl Exchange {
 
     /// Closes all connections and the port: the exchange is unreachable until `resume`.
     pub fn stop(&self) {
-        // Taken out first: the lock must be free when a panic of the server is passed on.
-        let server = held(&self.server).take();
-        if let Some(server) = server {
-            let clean = server.stop();
-            assert!(clean || thread::panicking(), "a thread of the exchange panicked");
-        }
+        // Taken out first: the locks must be free when a panic is passed on.
+        let (server, pusher) = (held(&self.server).take(), held(&self.pusher).take());
+        let served = server.is_none_or(Server::stop);
+        let pushed = pusher.is_none_or(Pusher::stop);
+        assert!((served && pushed) || thread::panicking(), "a thread of the exchange panicked");
     }
 
     /// Opens the same port again after `stop`; market, clock and journal went on.
@@ -205,10 +290,10 @@ impl Exchange {
 
     fn open(&self, listener: TcpListener) -> io::Result<()> {
         let tls = self.authority.as_ref().map(|authority| Arc::clone(&authority.server));
-        let core = Arc::clone(&self.core);
-        let face = Arc::new(move |head: &http::Head| core.answer(head));
+        let face = Arc::new(Faces(Arc::clone(&self.core)));
         let server = Server::start(listener, tls, self.latency_ms, face)?;
         *held(&self.server) = Some(server);
+        *held(&self.pusher) = Some(Pusher::start(Arc::clone(&self.core))?);
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use super::listing::{Halt, Listing};
 use super::market::{Cursor, Market};
 use super::row::Kind;
 use super::rules::{Ask, Endpoint, LIMIT_DEFAULT, Refusal, Rule, Rules};
+use super::stream::Hub;
 
 /// The exchange behind its faces.
 pub struct Core {
@@ -26,6 +27,7 @@ pub struct Core {
     pub faults: Mutex<Faults>,
     pub journal: Mutex<Journal>,
     pub bell: Bell,
+    pub hub: Hub,
     pub sandbox: bool,
     pub page_cap: usize,
 }
@@ -259,8 +261,15 @@ fn delivery_of(fault: &Fault) -> Delivery {
     }
 }
 
+/// The answer to a request that breaks `rule`, where that has one.
+pub fn refused(rule: Rule) -> Answer {
+    let Refusal { status, code, text } =
+        rule.refusal().expect("because the caller's rules are enforced by HTTP");
+    Reply::error(status, code, text).answer()
+}
+
 /// What the edge proxy shows to a browser.
-fn html(status: u16) -> Answer {
+pub fn html(status: u16) -> Answer {
     let body = format!(
         "<!DOCTYPE html>\n<html><head><title>{status}</title></head>\
          <body><center><h1>{status}</h1></center><hr><center>edge</center></body></html>\n"

@@ -89,7 +89,7 @@ pub fn power_of_ten(n: i32) -> f64 {
 ///
 /// Only those with a volume shape the prices: a flat one repeats the close before it and would
 /// falsify the open, the high or the low. If all are flat, so is the result.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Fold {
     row: Option<Row>,
     traded: bool,

@@ -78,6 +78,24 @@ pub enum Rule {
     SecondsOnCandles,
     Cursor,
     Limit,
+    /// An upgrade request that is none.
+    Upgrade,
+    /// More new connections a second than an address may open.
+    ConnectRate,
+    /// More subscribes, unsubscribes and logins an hour than a connection may ask for.
+    Operations,
+    /// More arguments in a request of the stream than it may have.
+    Arguments,
+    /// A request of the stream that is too long.
+    RequestSize,
+    /// An `id` that is not of 1 to 32 letters and digits.
+    RequestId,
+    /// A message that is no request.
+    Request,
+    /// A channel that does not exist anywhere.
+    Channel,
+    /// A candle channel on a path that has none.
+    ChannelPath,
 }
 
 /// An answer that is an error of the exchange: HTTP status, code and text.
@@ -107,6 +125,11 @@ impl Rule {
             Self::Bar | Self::SecondsOnCandles => refusal(400, "51000", "Parameter bar error"),
             Self::Cursor => refusal(400, "51000", "Parameter after or before error"),
             Self::Limit => refusal(400, "51000", "Parameter limit error"),
+            Self::Upgrade => refusal(400, "50000", "Not a WebSocket request"),
+            Self::ConnectRate => refusal(429, "50011", "Too Many Requests"),
+            // What is wrong inside the stream is answered there.
+            Self::Operations | Self::Arguments | Self::RequestSize | Self::RequestId => None,
+            Self::Request | Self::Channel | Self::ChannelPath => None,
         }
     }
 }

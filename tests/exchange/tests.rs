@@ -1,9 +1,15 @@
 //! The exchange judges every client, so it is judged first.
 
 mod client;
+mod control;
 mod face;
 mod faults;
 mod grids;
 mod market;
+mod order;
 mod paging;
+mod pushes;
 mod rules;
+mod socket;
+mod stream;
+mod strikes;
