@@ -189,7 +189,8 @@ impl Exchange {
         self.core.hub.read(|stats| stats.confirmed_pushed(symbol, bar))
     }
 
-    /// Waits until `holds` for what happened on the stream.
+    /// Waits until `holds` for what happened on the stream; it is asked at each change, and must
+    /// not panic.
     ///
     /// # Panics
     /// When that does not come about `within` that time; `what` says what was waited for.

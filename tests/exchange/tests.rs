@@ -8,6 +8,7 @@ mod grids;
 mod market;
 mod order;
 mod paging;
+mod plan;
 mod pushes;
 mod rules;
 mod socket;

@@ -112,6 +112,13 @@ impl Client {
         self.ask(&json!({"id": id, "op": "subscribe", "args": args(series)}));
     }
 
+    /// Subscribes over a connection that may have ended.
+    pub fn subscribe_or_fail(&mut self, series: &[(&str, &str)]) {
+        let request = json!({"op": "subscribe", "args": args(series)}).to_string();
+        // The next read tells whether it has.
+        let _ = self.socket.send(request.into());
+    }
+
     /// The next message of any kind, or how the connection ended.
     pub fn message(&mut self) -> Result<Message, Error> {
         assert!(self.since.elapsed() < 2 * DEADLINE, "what the test waits for does not come");

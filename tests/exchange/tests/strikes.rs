@@ -1,4 +1,4 @@
-//! Each fault of the stream as a client sees it, and the plans that let them strike.
+//! Each fault of the stream as a client sees it.
 
 use std::io::ErrorKind;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use super::super::{
     DEFAULT_START_MS, Exchange, Garbage, Listed, MINUTE_MS, Party, Refuse, StreamFault, Strike,
 };
 use super::client::{DEADLINE, get};
-use super::socket::{Client, connect, refused, subscribed};
+use super::socket::{Client, connect, refused, subscribed, try_connect};
 
 const SERIES: (&str, &str) = ("BTC-USDT", "1m");
 /// A minute in which both instruments trade.
@@ -90,7 +90,7 @@ fn a_refusal_ends_by_itself() {
     exchange.strike(Strike::new(StreamFault::Refuse(Refuse::Http(503))).lasting(50));
     let start = Instant::now();
     exchange.expect_violations();
-    while super::socket::try_connect(&exchange, "/ws/v5/business").is_err() {
+    while try_connect(&exchange, "/ws/v5/business").is_err() {
         assert!(start.elapsed() < DEADLINE, "it does not end");
     }
 }
@@ -339,33 +339,4 @@ fn stale_states_come_after_newer_ones() {
     assert_eq!(stale.1, "0");
     let volume = |text: &str| text.parse::<f64>().unwrap();
     assert!(volume(&stale.0) < volume(&found[closed].0));
-}
-
-#[test]
-fn strikes_are_planned() {
-    let exchange = Exchange::builder()
-        .synthetic("BTC-USDT", Listed::days(1))
-        .strikes(vec![
-            Strike::new(StreamFault::Drop).after(1),
-            Strike::new(StreamFault::Close(4005)).after(200),
-            Strike::new(StreamFault::Silence).after(3_600_000),
-        ])
-        .start();
-    exchange.wait_for(|stats| stats.struck().len() == 1, DEADLINE, "the first");
-    assert_eq!(connect(&exchange).end(), Some(4005));
-    exchange.heal();
-    assert_eq!(exchange.stats().struck().len(), 2);
-}
-
-#[test]
-fn a_seed_plans_every_passing_fault() {
-    let faults = StreamFault::passing();
-    let count = faults.len();
-    let plan = |seed| format!("{:?}", Strike::chaos(seed, 100, 50, count));
-    assert_eq!(plan(1), plan(1));
-    assert_ne!(plan(1), plan(2));
-    for fault in faults {
-        assert!(plan(3).contains(&format!("fault: {fault:?}")), "{fault:?}");
-    }
-    assert!(StreamFault::all().len() > count);
 }
