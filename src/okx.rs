@@ -1,5 +1,5 @@
-//! OKX API v5: hosts, limits, and the REST wire as pure functions from words to paths and from
-//! answers to words.
+//! OKX API v5: hosts, limits, and both wires, REST and the stream, as pure functions from words to
+//! requests and from answers to words.
 //!
 //! Source of every rule here: <https://www.okx.com/docs-v5/en/>. Where the documentation is silent
 //! or was seen to be wrong, the code takes either answer.
@@ -8,7 +8,9 @@ mod code;
 mod envelope;
 mod listing;
 mod rest;
+mod row;
 mod sign;
+pub mod stream;
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,6 +19,7 @@ use crate::bar::Bar;
 use crate::time::{Millis, SECOND};
 use crate::wire::{Endpoint, Rate};
 
+pub use code::{StreamPolicy, code_policy};
 pub use listing::{Kind, KindError, Listing, decode_instruments, instruments_path};
 pub use rest::{TIME_PATH, decode_page, decode_time, page_path};
 pub use sign::{Credentials, CredentialsError};
@@ -94,6 +97,20 @@ impl Region {
             Region::Us => "https://us.okx.com",
         }
     }
+
+    /// Its host of the stream, which demo trading does not share. Port 8443, which many guides
+    /// still name, was switched off in October 2026.
+    /// Source: <https://www.okx.com/docs-v5/en/#overview-demo-trading-services>.
+    pub fn ws_url(self, demo: bool) -> &'static str {
+        match (self, demo) {
+            (Region::Global, false) => "wss://ws.okx.com",
+            (Region::Global, true) => "wss://wspap.okx.com",
+            (Region::Eea, false) => "wss://wseea.okx.com",
+            (Region::Eea, true) => "wss://wseeapap.okx.com",
+            (Region::Us, false) => "wss://wsus.okx.com",
+            (Region::Us, true) => "wss://wsuspap.okx.com",
+        }
+    }
 }
 
 impl fmt::Display for Region {
@@ -132,9 +149,9 @@ mod tests {
         let mut hosts = std::collections::BTreeSet::new();
         for region in Region::ALL {
             assert_eq!(region.to_string().parse(), Ok(region));
-            hosts.insert(region.rest_url());
+            hosts.extend([region.rest_url(), region.ws_url(false), region.ws_url(true)]);
         }
-        assert_eq!(hosts.len(), Region::ALL.len());
+        assert_eq!(hosts.len(), 3 * Region::ALL.len());
         for text in ["", "Global", "europe", "us "] {
             assert!(text.parse::<Region>().is_err(), "{text:?}");
         }

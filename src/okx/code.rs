@@ -1,6 +1,7 @@
-//! OKX's error codes, and the HTTP statuses that come instead of them, as policies.
+//! OKX's error codes, and the HTTP statuses and close codes that come instead of them, as policies.
 //!
-//! Source: <https://www.okx.com/docs-v5/en/#error-code>.
+//! Sources: <https://www.okx.com/docs-v5/en/#error-code> and, for the stream,
+//! <https://www.okx.com/docs-v5/en/#error-code-websocket>.
 
 use crate::wire::{Answer, Plain, Policy, Trouble};
 
@@ -9,6 +10,49 @@ const REGION: &str = "access is denied from here: look at the config key region"
 /// What a user can do whose keys are refused.
 const KEYS: &str = "candles need no credentials: correct OKX_API_KEY, OKX_API_SECRET and \
                     OKX_PASSPHRASE, or unset them";
+
+/// What to do about a code of the stream: of an event, or of a close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamPolicy {
+    /// That series cannot be had here: leave it, keep the others, never ask again by itself.
+    DropSeries,
+    /// The address is no place for candles: nothing on it will ever work.
+    WrongPath,
+    /// Too many requests on this connection: none for a while, then fewer and larger ones.
+    Pause,
+    /// The login is refused. Candles need none.
+    NoLogin,
+    /// It may pass: ask again, later each time.
+    Retry,
+    /// The connection ends soon: open the next one first.
+    Replace,
+    /// The connection is over: open the next one, later each time.
+    Reconnect,
+    /// More channels than a connection holds: keep what fits, poll the rest.
+    TooMany,
+}
+
+/// What a code of the stream means. The codes of events have five digits, those of closes four, so
+/// the two never meet. What is not known is taken for passing, as it is by REST.
+///
+/// ```
+/// use okx_local_store::okx::{StreamPolicy, code_policy};
+///
+/// assert_eq!(code_policy(60018), StreamPolicy::DropSeries);
+/// assert_eq!(code_policy(4004), StreamPolicy::Reconnect);
+/// ```
+pub fn code_policy(code: u32) -> StreamPolicy {
+    match code {
+        60012 | 60013 | 60018 | 60027 | 60033 => StreamPolicy::DropSeries,
+        60008 | 64001 | 64002 => StreamPolicy::WrongPath,
+        60014 => StreamPolicy::Pause,
+        60004..=60007 | 60009 | 60024 => StreamPolicy::NoLogin,
+        64008 => StreamPolicy::Replace,
+        4008 | 4009 => StreamPolicy::TooMany,
+        0..=9_999 => StreamPolicy::Reconnect,
+        _ => StreamPolicy::Retry,
+    }
+}
 
 /// The trouble of an answer whose `code` is not zero.
 pub(super) fn refused(answer: &Answer, code: Plain, msg: Plain) -> Trouble {
@@ -108,6 +152,27 @@ mod tests {
             (522, busy),
         ] {
             assert_eq!(edge(&answer(status, None)).policy(), policy, "{status}");
+        }
+    }
+
+    #[test]
+    fn codes_of_the_stream_become_policies() {
+        use StreamPolicy::{
+            DropSeries, NoLogin, Pause, Reconnect, Replace, Retry, TooMany, WrongPath,
+        };
+        for (codes, policy) in [
+            (&[60012, 60013, 60018, 60027, 60033][..], DropSeries),
+            (&[60008, 64001, 64002], WrongPath),
+            (&[60014], Pause),
+            (&[60004, 60005, 60006, 60007, 60009, 60024], NoLogin),
+            (&[63999, 64007, 60099], Retry),
+            (&[64008], Replace),
+            (&[1000, 1001, 1006, 1009, 1011, 4004, 4005, 4006], Reconnect),
+            (&[4008, 4009], TooMany),
+        ] {
+            for code in codes {
+                assert_eq!(code_policy(*code), policy, "{code}");
+            }
         }
     }
 

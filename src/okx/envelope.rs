@@ -120,12 +120,13 @@ impl Scalar<'_> {
         if let Scalar::Text(text) = self { text } else { "" }
     }
 
-    fn is_zero(&self) -> bool {
+    /// Whether it is the code of no error.
+    pub(super) fn is_zero(&self) -> bool {
         self.flag() == Some(false)
     }
 
     /// Whether it can be a code.
-    fn is_text(&self) -> bool {
+    pub(super) fn is_text(&self) -> bool {
         matches!(self, Scalar::Whole(_)) || !self.text().is_empty()
     }
 }

@@ -1,35 +1,21 @@
 //! Candle pages and the exchange's clock: their paths, and their answers read into words.
 //!
-//! Rows come as `[ts, o, h, l, c, vol, volCcy, volCcyQuote, confirm, …]`, newest first. Sources:
+//! Rows come newest first. Sources:
 //! <https://www.okx.com/docs-v5/en/#order-book-trading-market-data-get-candlesticks> and, for the
 //! clock, <https://www.okx.com/docs-v5/en/#public-data-rest-api-get-system-time>.
 
-use std::fmt;
-
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 
-use crate::candle::Candle;
 use crate::instrument::Series;
 use crate::okx::PAGE_ROWS_MAX;
-use crate::okx::envelope::{Few, Scalar, open};
-use crate::page::{Ask, Page, Refused};
+use crate::okx::envelope::{Scalar, open};
+use crate::okx::row::{Rows, shown};
+use crate::page::{Ask, Page};
 use crate::time::Millis;
 use crate::wire::{Answer, Endpoint, Plain, Trouble};
 
 /// Where the exchange tells its time.
 pub const TIME_PATH: &str = "/api/v5/public/time";
-
-/// More rows than any page was ever seen with: what has more of them is no answer to us.
-const ROWS_MAX: usize = 1_000;
-const _: () = assert!(PAGE_ROWS_MAX as usize <= ROWS_MAX);
-
-/// The fields that a row must have. Six, as of mark prices, are no candle; more are ignored.
-const FIELDS: usize = 9;
-
-/// The numbers of a row between its time and its confirm, as OKX names them.
-const NUMBERS: [&str; 7] = ["o", "h", "l", "c", "vol", "volCcy", "volCcyQuote"];
-const _: () = assert!(NUMBERS.len() + 2 == FIELDS);
 
 /// The path and query of a page of candles. `endpoint` is one of the two that have pages.
 ///
@@ -86,14 +72,7 @@ pub fn page_path(series: &Series, endpoint: Endpoint, ask: Ask) -> String {
 /// assert_eq!((page.rows[0].ts, page.rows[0].close, page.rows[0].confirmed), (60_000, 2.5, true));
 /// ```
 pub fn decode_page(ask: Ask, answer: &Answer) -> Result<Page, Trouble> {
-    let Few(rows) = open::<Few<Row, ROWS_MAX>>(answer)?;
-    let (mut taken, mut refused) = (Vec::with_capacity(rows.len()), Vec::new());
-    for Row(row) in rows {
-        match row {
-            Ok(candle) => taken.push(candle),
-            Err(row) => refused.push(row),
-        }
-    }
+    let Rows { taken, refused } = open(answer)?;
     Ok(Page::new(ask, taken, refused))
 }
 
@@ -111,65 +90,6 @@ pub fn decode_time(answer: &Answer) -> Result<Millis, Trouble> {
     })
 }
 
-/// A foreign value, quoted.
-fn shown(value: &Scalar) -> String {
-    /// Enough to recognise a value by.
-    const VALUE_MAX: usize = 40;
-    let text: String = value.to_string().chars().take(VALUE_MAX).collect();
-    format!("{text:?}")
-}
-
-/// One row: a candle, or why it is none.
-struct Row(Result<Candle, Refused>);
-
-impl<'de> Deserialize<'de> for Row {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Row, D::Error> {
-        deserializer.deserialize_seq(RowVisitor)
-    }
-}
-
-struct RowVisitor;
-
-impl<'de> Visitor<'de> for RowVisitor {
-    type Value = Row;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a row")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Row, A::Error> {
-        let mut fields: [Scalar<'de>; FIELDS] = Default::default();
-        let mut count = 0;
-        while count < FIELDS {
-            let Some(field) = seq.next_element()? else { break };
-            fields[count] = field;
-            count += 1;
-        }
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Row(candle(&fields, count)))
-    }
-}
-
-/// Reads the fields of a row, of which the first `count` have come.
-fn candle(fields: &[Scalar; FIELDS], count: usize) -> Result<Candle, Refused> {
-    let [ts, numbers @ .., confirm] = fields;
-    let time = ts.time();
-    let refuse = |why: String| Refused { ts: time, why };
-    if count < FIELDS {
-        return Err(refuse(format!("it has {count} fields instead of {FIELDS}")));
-    }
-    let ts = time.ok_or_else(|| refuse(format!("its ts is {}", shown(ts))))?;
-    let mut values = [0.0; NUMBERS.len()];
-    for ((value, number), name) in values.iter_mut().zip(numbers).zip(NUMBERS) {
-        let read = number.number();
-        *value = read.ok_or_else(|| refuse(format!("its {name} is {}", shown(number))))?;
-    }
-    let confirmed =
-        confirm.flag().ok_or_else(|| refuse(format!("its confirm is {}", shown(confirm))))?;
-    let [open, high, low, close, volume, volume_ccy, volume_quote] = values;
-    Ok(Candle { ts, open, high, low, close, volume, volume_ccy, volume_quote, confirmed })
-}
-
 #[cfg(test)]
 mod tests {
     use std::fmt::Write;
@@ -177,6 +97,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::candle::Candle;
+    use crate::okx::row::ROWS_MAX;
     use crate::span::Span;
     use crate::time::TIME_MAX;
     use crate::wire::Policy;

@@ -1,12 +1,15 @@
-//! Signed requests. Candles need none; who has keys may have limits of his own.
+//! Signed requests, and the login of the stream. Candles need neither; who has keys may have limits
+//! of his own.
 //!
-//! Source: <https://www.okx.com/docs-v5/en/#overview-rest-authentication>.
+//! Sources: <https://www.okx.com/docs-v5/en/#overview-rest-authentication> and
+//! <https://www.okx.com/docs-v5/en/#overview-websocket-login>.
 
 use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
+use serde::Serialize;
 
 use crate::time::{Millis, SECOND, format_time};
 
@@ -87,6 +90,26 @@ impl Credentials {
             ("OK-ACCESS-PASSPHRASE", self.passphrase.clone()),
         ]
     }
+
+    /// The argument of a login that is sent at `now` by the exchange's clock. It counts in whole
+    /// seconds here, and is taken for 30 s.
+    pub(super) fn login(&self, now: Millis) -> Login<'_> {
+        let timestamp = now.div_euclid(SECOND).to_string();
+        let signed =
+            hmac::sign(&self.secret, format!("{timestamp}GET/users/self/verify").as_bytes());
+        let sign = STANDARD.encode(signed);
+        Login { key: &self.key, passphrase: &self.passphrase, timestamp, sign }
+    }
+}
+
+/// The argument of a login.
+#[derive(Serialize)]
+pub(super) struct Login<'a> {
+    #[serde(rename = "apiKey")]
+    key: &'a str,
+    passphrase: &'a str,
+    timestamp: String,
+    sign: String,
 }
 
 /// ISO 8601 in UTC, always with milliseconds.
@@ -117,6 +140,22 @@ mod tests {
         ];
         let headers = credentials.headers(PATH, now);
         assert_eq!(headers.each_ref().map(|(name, value)| (*name, value.as_str())), expected);
+    }
+
+    /// As above: `printf '1763629260GET/users/self/verify' | openssl dgst -sha256 -hmac …`.
+    #[test]
+    fn a_login_is_signed_over_its_second() {
+        let secret = "22582BD0CFF14C41EDBF1AB98506286D";
+        let credentials = Credentials::new("the-key", secret, "the phrase").unwrap();
+        let login = serde_json::to_string(&credentials.login(1_763_629_260_999)).unwrap();
+        for (name, value) in [
+            ("apiKey", "the-key"),
+            ("passphrase", "the phrase"),
+            ("timestamp", "1763629260"),
+            ("sign", "VtWS2EJFIOl+7YRmWgSf8G+h7Py2H6FaAPkYUUU5e3E="),
+        ] {
+            assert!(login.contains(&format!("\"{name}\":\"{value}\"")), "{name} in {login}");
+        }
     }
 
     #[test]

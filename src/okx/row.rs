@@ -1,0 +1,121 @@
+//! Rows of candles, `[ts, o, h, l, c, vol, volCcy, volCcyQuote, confirm, …]`: one form and one
+//! reader for REST and the stream.
+//!
+//! Source: <https://www.okx.com/docs-v5/en/#order-book-trading-market-data-get-candlesticks>.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
+
+use crate::candle::Candle;
+use crate::okx::PAGE_ROWS_MAX;
+use crate::okx::envelope::Scalar;
+use crate::page::Refused;
+
+/// More rows than any list was ever seen with: what has more of them is no answer to us.
+pub(super) const ROWS_MAX: usize = 1_000;
+const _: () = assert!(PAGE_ROWS_MAX as usize <= ROWS_MAX);
+
+/// The fields that a row must have. Six, as of mark prices, are no candle; more are ignored.
+const FIELDS: usize = 9;
+
+/// The numbers of a row between its time and its confirm, as OKX names them.
+const NUMBERS: [&str; 7] = ["o", "h", "l", "c", "vol", "volCcy", "volCcyQuote"];
+const _: () = assert!(NUMBERS.len() + 2 == FIELDS);
+
+/// A list of rows, in the order they came. One that is no candle is refused and named, the others
+/// are kept; a list of more than `ROWS_MAX` is refused while it is read.
+pub(super) struct Rows {
+    pub(super) taken: Vec<Candle>,
+    pub(super) refused: Vec<Refused>,
+}
+
+impl<'de> Deserialize<'de> for Rows {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Rows, D::Error> {
+        deserializer.deserialize_seq(RowsVisitor)
+    }
+}
+
+struct RowsVisitor;
+
+impl<'de> Visitor<'de> for RowsVisitor {
+    type Value = Rows;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {ROWS_MAX} rows")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Rows, A::Error> {
+        let mut rows = Rows { taken: Vec::new(), refused: Vec::new() };
+        while let Some(Row(row)) = seq.next_element()? {
+            if rows.taken.len() + rows.refused.len() == ROWS_MAX {
+                return Err(A::Error::custom(format_args!("it lists more than {ROWS_MAX}")));
+            }
+            match row {
+                Ok(candle) => rows.taken.push(candle),
+                Err(row) => rows.refused.push(row),
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// A foreign value, quoted.
+pub(super) fn shown(value: &Scalar) -> String {
+    /// Enough to recognise a value by.
+    const VALUE_MAX: usize = 40;
+    let text: String = value.to_string().chars().take(VALUE_MAX).collect();
+    format!("{text:?}")
+}
+
+/// One row: a candle, or why it is none.
+struct Row(Result<Candle, Refused>);
+
+impl<'de> Deserialize<'de> for Row {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Row, D::Error> {
+        deserializer.deserialize_seq(RowVisitor)
+    }
+}
+
+struct RowVisitor;
+
+impl<'de> Visitor<'de> for RowVisitor {
+    type Value = Row;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a row")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Row, A::Error> {
+        let mut fields: [Scalar<'de>; FIELDS] = Default::default();
+        let mut count = 0;
+        while count < FIELDS {
+            let Some(field) = seq.next_element()? else { break };
+            fields[count] = field;
+            count += 1;
+        }
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Row(candle(&fields, count)))
+    }
+}
+
+/// Reads the fields of a row, of which the first `count` have come.
+fn candle(fields: &[Scalar; FIELDS], count: usize) -> Result<Candle, Refused> {
+    let [ts, numbers @ .., confirm] = fields;
+    let time = ts.time();
+    let refuse = |why: String| Refused { ts: time, why };
+    if count < FIELDS {
+        return Err(refuse(format!("it has {count} fields instead of {FIELDS}")));
+    }
+    let ts = time.ok_or_else(|| refuse(format!("its ts is {}", shown(ts))))?;
+    let mut values = [0.0; NUMBERS.len()];
+    for ((value, number), name) in values.iter_mut().zip(numbers).zip(NUMBERS) {
+        let read = number.number();
+        *value = read.ok_or_else(|| refuse(format!("its {name} is {}", shown(number))))?;
+    }
+    let confirmed =
+        confirm.flag().ok_or_else(|| refuse(format!("its confirm is {}", shown(confirm))))?;
+    let [open, high, low, close, volume, volume_ccy, volume_quote] = values;
+    Ok(Candle { ts, open, high, low, close, volume, volume_ccy, volume_quote, confirmed })
+}
