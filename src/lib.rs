@@ -32,7 +32,7 @@
 //! | assembly | `engine` `supervisor` `inquiry` `config` `logging` | start, stop, put together |
 //! | threads | `poller` `writer` `signal` | carry out, one loop each |
 //! | edges | `http` `roots` `store` `grants` `lock` `thread` | all I/O there is |
-//! | brains | `control` `plan` `limit` `backoff` | decide, handed the time |
+//! | brains | `control` `plan` `limit` `backoff` `session` | decide, handed the time |
 //! | wire | `okx` `wire` | turn bytes into words and back |
 //! | words | `time` `span` `bar` `candle` `instrument` `page` `coverage` `spelling` | mean things |
 //!
@@ -148,6 +148,8 @@ pub mod plan;
 pub mod poller;
 #[doc(hidden)]
 pub mod roots;
+#[doc(hidden)]
+pub mod session;
 #[doc(hidden)]
 pub mod signal;
 #[doc(hidden)]
