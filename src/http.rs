@@ -1,24 +1,21 @@
 //! The HTTP edge: one GET, bounded in time and in size, becomes an [`Answer`] or a [`Trouble`].
 //!
-//! Nothing is decided here: no retry, no rate, no meaning of a body. Proxies come from the
-//! environment as ureq reads it (the first of `ALL_PROXY`, `HTTPS_PROXY` and `HTTP_PROXY` that is
-//! a URL, less `NO_PROXY`), except for loopback addresses, which no proxy can reach.
+//! Nothing is decided here: no retry, no rate, no meaning of a body.
 
 use std::fmt;
 use std::io::Read;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::CertificateError;
 use rustls::pki_types::CertificateDer;
 use ureq::http::Uri;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, Body, Proxy, ProxyProtocol, http};
+use ureq::{Agent, Body, http};
 
 use crate::okx::{Credentials, TIME_PATH};
-use crate::roots::{Roots, RootsError};
+use crate::proxy::{self, ProxyError};
+use crate::roots::{Roots, RootsError, distrust};
 use crate::time::{MINUTE, Millis, SECOND};
 use crate::wire::{Answer, Plain, Trouble};
 
@@ -32,7 +29,8 @@ const RETRY_AFTER_MAX: Millis = 5 * MINUTE;
 /// Connections that are kept open: one for each poller there can be.
 const IDLE_CONNECTIONS_MAX: usize = 16;
 
-const USER_AGENT: &str = concat!("okx-store/", env!("CARGO_PKG_VERSION"));
+/// How the program names itself to the exchange.
+pub const USER_AGENT: &str = concat!("okx-store/", env!("CARGO_PKG_VERSION"));
 
 /// How the exchange is reached.
 #[derive(Clone, Debug)]
@@ -55,7 +53,7 @@ pub enum HttpError {
     /// The file with roots gives none.
     Roots(RootsError),
     /// The environment names a proxy that is not supported.
-    Proxy(ProxyProtocol),
+    Proxy(ProxyError),
 }
 
 impl fmt::Display for HttpError {
@@ -65,11 +63,7 @@ impl fmt::Display for HttpError {
                 write!(f, "{url:?} is no base of requests: give https:// and a host, no more")
             }
             HttpError::Roots(error) => error.fmt(f),
-            HttpError::Proxy(protocol) => write!(
-                f,
-                "the environment names a {protocol:?} proxy: only HTTP and HTTPS ones are \
-                 supported, look at ALL_PROXY, HTTPS_PROXY and HTTP_PROXY"
-            ),
+            HttpError::Proxy(error) => error.fmt(f),
         }
     }
 }
@@ -78,7 +72,8 @@ impl std::error::Error for HttpError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             HttpError::Roots(error) => Some(error),
-            HttpError::Url(_) | HttpError::Proxy(_) => None,
+            HttpError::Proxy(error) => Some(error),
+            HttpError::Url(_) => None,
         }
     }
 }
@@ -149,7 +144,7 @@ impl Http {
             .timeout_recv_response(Some(timeouts.head))
             .timeout_recv_body(Some(timeouts.body))
             .timeout_global(Some(timeouts.whole))
-            .proxy(if base.is_loopback { None } else { supported(Proxy::try_from_env())? });
+            .proxy(proxy::find(&base.uri).map_err(HttpError::Proxy)?);
         if base.is_https {
             let roots = Roots::find(options.ca_file.as_deref()).map_err(HttpError::Roots)?;
             config = config.tls_config(tls(&roots));
@@ -217,14 +212,7 @@ impl Http {
         let why = match &error {
             ureq::Error::Timeout(step) => Plain::of(format_args!("it took too long ({step})")),
             ureq::Error::HostNotFound => "the name has no address".into(),
-            ureq::Error::Io(error) => match error.get_ref().and_then(|e| e.downcast_ref()) {
-                Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-                    "its certificate is not trusted: where a proxy looks into TLS, name that \
-                     proxy's root in ca_file or SSL_CERT_FILE"
-                        .into()
-                }
-                _ => Plain::of(error),
-            },
+            ureq::Error::Io(error) => distrust(error).map_or_else(|| Plain::of(error), Plain::from),
             error => Plain::of(error),
         };
         Trouble::Transport { host: self.host.clone(), why }
@@ -234,10 +222,10 @@ impl Http {
 /// A base URL, taken apart.
 struct Base {
     url: String,
+    uri: Uri,
     /// With the port where one is given.
     host: String,
     is_https: bool,
-    is_loopback: bool,
 }
 
 impl Base {
@@ -250,26 +238,14 @@ impl Base {
             Some("http") => false,
             _ => return Err(bad()),
         };
-        let (Some(authority), Some(host)) = (uri.authority(), uri.host()) else {
+        let Some(authority) = uri.authority().filter(|_| uri.host().is_some()) else {
             return Err(bad());
         };
         if authority.as_str().contains('@') || uri.path() != "/" || uri.query().is_some() {
             return Err(bad());
         }
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let is_loopback = bare.eq_ignore_ascii_case("localhost")
-            || bare.parse().is_ok_and(|address: IpAddr| address.is_loopback());
         let url = text.trim_end_matches('/').to_owned();
-        Ok(Base { url, host: authority.to_string(), is_https, is_loopback })
-    }
-}
-
-/// Lets pass the proxies that ureq is built for. Without this a SOCKS proxy would be gone round, or
-/// fail each request without a reason.
-fn supported(proxy: Option<Proxy>) -> Result<Option<Proxy>, HttpError> {
-    match proxy.as_ref().map(Proxy::protocol) {
-        None | Some(ProxyProtocol::Http | ProxyProtocol::Https) => Ok(proxy),
-        Some(protocol) => Err(HttpError::Proxy(protocol)),
+        Ok(Base { url, host: authority.to_string(), is_https, uri })
     }
 }
 
@@ -464,16 +440,14 @@ mod tests {
 
     #[test]
     fn base_urls_are_a_scheme_and_a_host() {
-        for (text, host, is_loopback) in [
-            ("https://www.okx.com", "www.okx.com", false),
-            ("https://www.okx.com/", "www.okx.com", false),
-            ("http://127.0.0.1:8080", "127.0.0.1:8080", true),
-            ("http://[::1]:8080/", "[::1]:8080", true),
-            ("http://LOCALHOST", "LOCALHOST", true),
-            ("https://127.0.0.1.example", "127.0.0.1.example", false),
+        for (text, host) in [
+            ("https://www.okx.com", "www.okx.com"),
+            ("https://www.okx.com/", "www.okx.com"),
+            ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+            ("http://[::1]:8080/", "[::1]:8080"),
         ] {
             let base = Base::read(text).unwrap();
-            assert_eq!((base.host.as_str(), base.is_loopback), (host, is_loopback), "{text}");
+            assert_eq!(base.host, host, "{text}");
             assert!(!base.url.ends_with('/'));
         }
         for text in [
@@ -489,14 +463,5 @@ mod tests {
         }
         let refused = Http::new(&options("https://me:secret@www.okx.com")).unwrap_err();
         assert!(!refused.to_string().contains("secret"), "{refused}");
-    }
-
-    #[test]
-    fn proxies_that_would_be_passed_by_are_refused() {
-        let proxy = |url| Some(Proxy::new(url).unwrap());
-        assert!(supported(None).unwrap().is_none());
-        assert!(supported(proxy("http://127.0.0.1:3128")).unwrap().is_some());
-        let refused = supported(proxy("socks5://me:secret@127.0.0.1:1080")).unwrap_err();
-        assert!(refused.to_string().contains("Socks5") && !refused.to_string().contains("secret"));
     }
 }

@@ -31,7 +31,7 @@
 //! | faces | `cli` `main` | talk to people and scripts |
 //! | assembly | `engine` `supervisor` `inquiry` `config` `logging` | start, stop, put together |
 //! | threads | `poller` `writer` `signal` | carry out, one loop each |
-//! | edges | `http` `roots` `store` `grants` `lock` `thread` | all I/O there is |
+//! | edges | `http` `socket` `proxy` `roots` `store` `grants` `lock` `thread` | all I/O there is |
 //! | brains | `control` `plan` `limit` `backoff` `session` | decide, handed the time |
 //! | wire | `okx` `wire` | turn bytes into words and back |
 //! | words | `time` `span` `bar` `candle` `instrument` `page` `coverage` `spelling` | mean things |
@@ -106,7 +106,7 @@
 //!   `cli/check.rs`, a file of its own under `cli/`, and its arm in `cli.rs`.
 //! - **A venue**: a folder beside `okx` with the same functions, from a question to a path and from
 //!   an answer to a page. Nothing above it reads the wire; those that name `okx` today are `plan`,
-//!   `http`, `poller`, `engine`, `inquiry`, `config` and `cli`.
+//!   `session`, `http`, `poller`, `engine`, `inquiry`, `config` and `cli`.
 
 pub mod bar;
 pub mod candle;
@@ -147,11 +147,15 @@ pub mod plan;
 #[doc(hidden)]
 pub mod poller;
 #[doc(hidden)]
+pub mod proxy;
+#[doc(hidden)]
 pub mod roots;
 #[doc(hidden)]
 pub mod session;
 #[doc(hidden)]
 pub mod signal;
+#[doc(hidden)]
+pub mod socket;
 #[doc(hidden)]
 pub mod spelling;
 #[doc(hidden)]

@@ -1,11 +1,13 @@
 //! Whose certificates are trusted: one source of roots for REST and the stream alike.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fmt, io};
 
-use rustls::RootCertStore;
+use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::{CertificateError, ClientConfig, Error, RootCertStore};
 
 /// The variable by which OpenSSL, curl and others are told of a file with roots. Networks that
 /// look into TLS set it on their machines.
@@ -66,6 +68,44 @@ impl Roots {
     /// The certificates of the file; nothing where the built-in roots hold.
     pub fn file(&self) -> Option<&[CertificateDer<'static>]> {
         self.file.as_deref()
+    }
+
+    /// A client's TLS that trusts them, by the crypto provider that REST has as well.
+    pub fn client_config(&self) -> Arc<ClientConfig> {
+        let mut store = RootCertStore::empty();
+        match &self.file {
+            // Each was tried when the file was read.
+            Some(file) => {
+                store.add_parsable_certificates(file.iter().cloned());
+            }
+            None => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("because ring has the suites of both versions of TLS")
+            .with_root_certificates(store)
+            .with_no_client_auth();
+        Arc::new(config)
+    }
+}
+
+/// What to tell a user whose connection failed over the other side's certificate.
+pub fn distrust(error: &io::Error) -> Option<&'static str> {
+    match error.get_ref()?.downcast_ref()? {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => Some(
+            "its certificate is not trusted: where a proxy looks into TLS, name that proxy's root \
+             in ca_file or SSL_CERT_FILE",
+        ),
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => Some("its certificate is another host's: look at the address"),
+        Error::InvalidCertificate(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        ) => Some("its certificate is not valid now: look at this machine's clock"),
+        _ => None,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -90,6 +90,38 @@ impl Clock {
     /// What to add to local time for the exchange's.
     pub fn offset_ms(&self) -> Millis {
         self.offset.load(Ordering::Relaxed)
+    }
+}
+
+/// The end of a wait, by the machine's monotonic clock.
+///
+/// ```
+/// use okx_local_store::time::Deadline;
+///
+/// assert_eq!(Deadline::after(0).left(), None);
+/// assert!(Deadline::after(60_000).left().is_some_and(|left| left.as_secs() < 60));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    set: Instant,
+    length: Duration,
+}
+
+impl Deadline {
+    /// The end of a wait that begins now. One of no length, or of less, has ended.
+    pub fn after(length_ms: Millis) -> Deadline {
+        let length = Duration::from_millis(u64::try_from(length_ms).unwrap_or(0));
+        Deadline { set: Instant::now(), length }
+    }
+
+    /// How much of the wait is left; `None` once it has ended, never zero.
+    pub fn left(self) -> Option<Duration> {
+        self.length.checked_sub(self.set.elapsed()).filter(|left| !left.is_zero())
+    }
+
+    /// How long ago it began.
+    pub fn elapsed_ms(self) -> Millis {
+        i64::try_from(self.set.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
 }
 

@@ -13,7 +13,7 @@ const LAYERS: [(&str, &[&str]); 7] = [
     ("words", &["time", "span", "candle", "bar", "instrument", "page", "coverage", "spelling"]),
     ("wire", &["wire", "okx"]),
     ("brains", &["limit", "backoff", "plan", "control", "session"]),
-    ("edges", &["thread", "http", "roots", "store", "lock", "grants"]),
+    ("edges", &["thread", "http", "socket", "proxy", "roots", "store", "lock", "grants"]),
     ("threads", &["poller", "writer", "signal"]),
     ("assembly", &["supervisor", "engine", "inquiry", "config", "logging"]),
     ("faces", &["lib", "cli", "main"]),
