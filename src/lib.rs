@@ -121,6 +121,8 @@ pub mod time;
 #[doc(hidden)]
 pub mod backoff;
 #[doc(hidden)]
+pub mod breaker;
+#[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]
 pub mod config;
