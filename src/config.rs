@@ -26,21 +26,21 @@ mod error;
 mod raw;
 mod url;
 
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use log::LevelFilter;
 
 pub use crate::config::edit::{Addition, Edit, add_instrument, remove_instrument};
 pub use crate::config::environment::Environment;
 pub use crate::config::error::{ConfigError, Refusal};
+pub use crate::mode::RealtimeMode;
 pub use crate::okx::Region;
 
 use crate::bar::Bar;
 use crate::config::environment::Place;
 use crate::instrument::{Instrument, Series};
+use crate::mode::{Rule, Wishes};
 use crate::time::{MINUTE, Millis, SECOND};
 
 /// The sample at the top of the repository: all keys with their defaults. It is what the first
@@ -155,19 +155,6 @@ pub struct InstrumentConfig {
     pub websocket_priority: bool,
 }
 
-/// How fresh bars come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RealtimeMode {
-    /// By the stream.
-    Websocket,
-    /// By asking at intervals.
-    Polling,
-    /// By the stream, and by asking as soon as it is lost.
-    Hybrid,
-    /// By the stream while it is good.
-    Auto,
-}
-
 impl Config {
     /// Finds, reads and checks the configuration of this process.
     ///
@@ -279,52 +266,23 @@ impl InstrumentConfig {
     }
 }
 
+impl InstrumentConfig {
+    /// How the stream and polling share the work for this instrument.
+    pub fn rule(&self, config: &Config) -> Rule {
+        Rule::of(Wishes {
+            enabled: self.enabled,
+            stream: config.enable_websocket,
+            mode: config.realtime_mode,
+            source: self.realtime_source,
+            priority: self.websocket_priority,
+            fallback: config.websocket_fallback_enabled && self.fallback_to_polling,
+        })
+    }
+}
+
 /// The bars of an instrument that names none.
 pub fn default_timeframes() -> Vec<Bar> {
     TIMEFRAMES.map(|name| name.parse().expect("because the built-in names are sound")).into()
-}
-
-impl RealtimeMode {
-    const ALL: [RealtimeMode; 4] =
-        [RealtimeMode::Websocket, RealtimeMode::Polling, RealtimeMode::Hybrid, RealtimeMode::Auto];
-
-    /// Its name in a configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            RealtimeMode::Websocket => "websocket",
-            RealtimeMode::Polling => "polling",
-            RealtimeMode::Hybrid => "hybrid",
-            RealtimeMode::Auto => "auto",
-        }
-    }
-}
-
-impl fmt::Display for RealtimeMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// Text that names no mode.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RealtimeModeError(String);
-
-impl fmt::Display for RealtimeModeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is no mode: give one of ", self.0)?;
-        f.write_str(&RealtimeMode::ALL.map(RealtimeMode::as_str).join(", "))
-    }
-}
-
-impl std::error::Error for RealtimeModeError {}
-
-impl FromStr for RealtimeMode {
-    type Err = RealtimeModeError;
-
-    fn from_str(text: &str) -> Result<RealtimeMode, RealtimeModeError> {
-        let found = RealtimeMode::ALL.into_iter().find(|mode| mode.as_str() == text);
-        found.ok_or_else(|| RealtimeModeError(text.to_owned()))
-    }
 }
 
 #[cfg(test)]

@@ -143,6 +143,9 @@ pub mod lock;
 #[doc(hidden)]
 pub mod logging;
 #[doc(hidden)]
+#[doc(hidden)]
+pub mod mode;
+#[doc(hidden)]
 pub mod okx;
 #[doc(hidden)]
 pub mod plan;

@@ -12,7 +12,7 @@ use std::path::Path;
 const LAYERS: [(&str, &[&str]); 7] = [
     ("words", &["time", "span", "candle", "bar", "instrument", "page", "coverage", "spelling"]),
     ("wire", &["wire", "okx"]),
-    ("brains", &["limit", "backoff", "plan", "control", "session"]),
+    ("brains", &["limit", "backoff", "breaker", "mode", "plan", "control", "session"]),
     ("edges", &["thread", "http", "socket", "proxy", "roots", "store", "lock", "grants"]),
     ("threads", &["poller", "writer", "signal"]),
     ("assembly", &["supervisor", "engine", "inquiry", "config", "logging"]),
