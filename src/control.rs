@@ -4,6 +4,7 @@
 //! it. Each ticket ends in exactly one of stored, failed, broken or clock.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::backoff::{Backoff, Random};
 use crate::bar::Grid;
@@ -51,6 +52,23 @@ impl Job {
         match self {
             Job::Time => Endpoint::Time,
             Job::Page { endpoint, .. } => *endpoint,
+        }
+    }
+}
+
+impl fmt::Display for Job {
+    /// The request in words, for the log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Job::Time => f.write_str("the exchange's clock"),
+            Job::Page { series, endpoint, ask, .. } => {
+                write!(f, "{endpoint} of {series}, ")?;
+                match ask {
+                    Ask::Newest { limit, .. } => write!(f, "the newest {limit}"),
+                    Ask::Window { span, limit } => write!(f, "{span}, at most {limit}"),
+                    Ask::Below { end } => write!(f, "the one below {}", format_time(*end)),
+                }
+            }
         }
     }
 }

@@ -123,7 +123,7 @@ impl Supervisor<'_> {
         let Some(actions) = &self.ports.actions else { return };
         while let Some(action) = self.control.next(now) {
             let (ticket, endpoint) = (action.ticket, action.job.endpoint());
-            debug!(target: "supervisor", "ticket {ticket}: {:?}", action.job);
+            debug!(target: "supervisor", "ticket {ticket}: {}", action.job);
             // On record before it goes out: a kill in between costs budget, the other way round it
             // would spend some twice.
             if let Err(error) = self.grants.record(endpoint, now.local) {

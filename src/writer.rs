@@ -122,7 +122,7 @@ impl Writer {
         let result = self.files.get(instrument).and_then(|file| file.commit(entries, offset_ms));
         let receipts: Vec<Receipt> = match result {
             Ok(stored) => {
-                debug!(target: "writer", "{instrument}: {} pages on disk", entries.len());
+                debug!(target: "writer", "{instrument}: on disk, pages: {}", entries.len());
                 let receipt = |(&ticket, stored)| Receipt::Stored { ticket, stored };
                 tickets.iter().zip(stored).map(receipt).collect()
             }

@@ -66,7 +66,7 @@ pub(super) enum Word {
     note = "Reads files alone, never the network."
 )]
 pub(super) struct Status {
-    /// print one JSON object
+    /// print JSON
     #[argh(switch)]
     pub json: bool,
 }
@@ -141,7 +141,7 @@ pub(super) struct Gaps {
     /// fetch what is missing
     #[argh(switch)]
     pub fill: bool,
-    /// print one JSON object
+    /// print JSON
     #[argh(switch)]
     pub json: bool,
 }
@@ -242,7 +242,7 @@ pub(super) struct Export {
     note = "Reads files alone, never the network."
 )]
 pub(super) struct Overview {
-    /// print one JSON object
+    /// print JSON
     #[argh(switch)]
     pub json: bool,
 }
@@ -312,7 +312,7 @@ pub(super) struct List {
     /// of this kind: SPOT, SWAP, FUTURES, OPTION or MARGIN (SPOT)
     #[argh(option, long = "type")]
     pub kind: Option<String>,
-    /// print one JSON object
+    /// print JSON
     #[argh(switch)]
     pub json: bool,
 }

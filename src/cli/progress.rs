@@ -95,7 +95,7 @@ impl Progress {
                     .iter()
                     .filter(|line| !line.is_done(now))
                     .take(SHOWN_MAX)
-                    .map(|line| working_line(line, now))
+                    .map(|line| working_line(line, now, now.local - started))
                     .collect();
                 let more = control.lines().iter().filter(|line| !line.is_done(now)).count();
                 let more = more - working.len();
@@ -177,13 +177,21 @@ pub fn remarks(line: &Line, now: Now) -> String {
     told.map(|(bars, what)| format!(", {bars} {what}")).collect()
 }
 
-fn working_line(line: &Line, now: Now) -> String {
-    const WIDTH: i64 = 20;
+/// A series under way, in less than 80 columns: how much is known of what is wanted, how fast more
+/// of it comes, and how long the rest takes at that rate.
+fn working_line(line: &Line, now: Now, elapsed_ms: Millis) -> String {
+    const WIDTH: i64 = 16;
     let tally = line.tally(now);
     let known = tally.wanted - tally.missing;
     let share = if tally.wanted > 0 { known * WIDTH / tally.wanted } else { 0 } as usize;
     let bar = "█".repeat(share) + &"░".repeat(WIDTH as usize - share);
-    format!("{:<22} {bar} {known} of {}", line.series.to_string(), count(tally.wanted, "bar"))
+    let shown = format!("{:<22} {bar} {known} of {}", line.series.to_string(), tally.wanted);
+    if elapsed_ms < SETTLED_MS || line.closed == 0 {
+        return shown;
+    }
+    let per_second = line.closed as f64 * SECOND as f64 / elapsed_ms as f64;
+    let left_ms = (tally.missing as f64 / per_second * SECOND as f64) as Millis;
+    format!("{shown}, {per_second:.0}/s, {} left", format_length(left_ms / SECOND * SECOND))
 }
 
 impl Sum {

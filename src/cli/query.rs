@@ -9,7 +9,7 @@ use crate::candle::Candle;
 use crate::cli::csv::CsvWriter;
 use crate::cli::house::House;
 use crate::cli::outcome::{Exit, Failure, finish, note};
-use crate::cli::table::{Align, Layout, short_time};
+use crate::cli::table::{Align, Layout, count, short_time};
 use crate::instrument::{Instrument, Series};
 use crate::span::Span;
 use crate::store::query::{EVERYTHING, Selection};
@@ -111,9 +111,30 @@ fn show(
         Format::Table => {
             let remark = bar.remark().map_or_else(String::new, |remark| format!(" {remark};"));
             note(notes, format_args!("{instrument} {bar}:{remark} times are UTC"));
-            show_table(&reader, bar, span, out)
+            show_table(&reader, bar, span, out)?;
+            note_missing(&reader, &query.series, span, notes)
         }
     }
+}
+
+/// Tells of bars that are missing between the rows that were shown, as far as is written down:
+/// `gaps` counts the rows themselves.
+fn note_missing(
+    reader: &Reader,
+    series: &Series,
+    span: Span,
+    notes: &mut dyn Write,
+) -> Result<(), Failure> {
+    let (grid, first) = (reader.grid(series.bar)?, reader.first_open(series.bar, span, true)?);
+    let newest = reader.latest_closed(series.bar)?.map(|newest| newest.ts);
+    let shown = Span::new(first.unwrap_or(0), newest.unwrap_or(0).min(span.end));
+    let missing = reader.coverage(series.bar)?.missing(shown);
+    let bars: i64 = missing.iter().map(|gap| grid.count(gap)).sum();
+    if bars > 0 {
+        let bars = count(bars, "bar");
+        note(notes, format_args!("{bars} missing in this range: okx-store gaps {series}"));
+    }
+    Ok(())
 }
 
 /// The failure of finding no candles, with what there is instead.
@@ -204,6 +225,17 @@ time                  open      high       low     close  volume
 2024-05-02 16:00  64100.25  64100.75  64099.25  64100.25     2.5  running
 ";
         assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn what_is_missing_between_the_shown_rows_is_told() {
+        let sample = Sample::new();
+        sample.store("BTC-USDT", "1D", &[(-1, 9.0)], None);
+        sample.store("BTC-USDT", "1D", &[(3, 9.0)], None);
+        let (_, out, notes) = ask(&sample, ROWS, Format::Table);
+        assert_eq!(out.lines().count(), 3);
+        let expected = "3 bars missing in this range: okx-store gaps BTC-USDT 1D\n";
+        assert!(notes.ends_with(expected), "{notes}");
     }
 
     #[test]
