@@ -191,7 +191,10 @@ fn working_line(line: &Line, now: Now, elapsed_ms: Millis) -> String {
     }
     let per_second = line.closed as f64 * SECOND as f64 / elapsed_ms as f64;
     let left_ms = (tally.missing as f64 / per_second * SECOND as f64) as Millis;
-    format!("{shown}, {per_second:.0}/s, {} left", format_length(left_ms / SECOND * SECOND))
+    format!(
+        "{shown}, {per_second:.0}/s, {} left",
+        format_length((left_ms / SECOND).max(1) * SECOND)
+    )
 }
 
 impl Sum {
@@ -235,7 +238,7 @@ impl Sum {
         let rate = self.per_second.map(|rate| format!(", {rate} bars/s")).unwrap_or_default();
         let left = match self.left_ms {
             Some(left_ms) if self.missing > 0 => {
-                format!(", {} left", format_length(left_ms / SECOND * SECOND))
+                format!(", {} left", format_length((left_ms / SECOND).max(1) * SECOND))
             }
             _ => String::new(),
         };
