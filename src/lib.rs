@@ -32,7 +32,7 @@
 //! | assembly | `engine` `supervisor` `inquiry` `config` `logging` | start, stop, put together |
 //! | threads | `poller` `writer` `signal` | carry out, one loop each |
 //! | edges | `http` `socket` `proxy` `roots` `store` `grants` `lock` `thread` | all I/O there is |
-//! | brains | `control` `plan` `limit` `backoff` `session` `breaker` `mode` | decide, handed the time |
+//! | brains | `control` `plan` `limit` `backoff` `session` `breaker` `mode` | only decide |
 //! | wire | `okx` `wire` | turn bytes into words and back |
 //! | words | `time` `span` `bar` `candle` `instrument` `page` `coverage` `spelling` | mean things |
 //!
