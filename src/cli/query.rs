@@ -125,9 +125,10 @@ fn note_missing(
     span: Span,
     notes: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let (grid, first) = (reader.grid(series.bar)?, reader.first_open(series.bar, span, true)?);
+    let first = reader.first_open(series.bar, span, true)?;
     let newest = reader.latest_closed(series.bar)?.map(|newest| newest.ts);
-    let shown = Span::new(first.unwrap_or(0), newest.unwrap_or(0).min(span.end));
+    let Some((first, newest)) = first.zip(newest) else { return Ok(()) };
+    let (grid, shown) = (reader.grid(series.bar)?, Span::new(first, newest.min(span.end)));
     let missing = reader.coverage(series.bar)?.missing(shown);
     let bars: i64 = missing.iter().map(|gap| grid.count(gap)).sum();
     if bars > 0 {
@@ -236,6 +237,9 @@ time                  open      high       low     close  volume
         assert_eq!(out.lines().count(), 3);
         let expected = "3 bars missing in this range: okx-store gaps BTC-USDT 1D\n";
         assert!(notes.ends_with(expected), "{notes}");
+        sample.store("BTC-USDT", "1D", &[(4, 9.0)], Some((5, 9.0)));
+        let (_, _, notes) = ask(&sample, Selection::Newest(1), Format::Table);
+        assert!(!notes.contains("missing"), "the running bar alone leaves nothing out: {notes}");
     }
 
     #[test]
