@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ring::hmac;
 use serde_json::{Value, json};
-use tungstenite::Message;
+use tungstenite::{Error, Message};
 
 use super::super::{Exchange, Listed, Party, Rule, Series};
 use super::client::{DEADLINE, get, send};
@@ -55,10 +55,18 @@ fn the_path_decides_what_is_upgraded() {
 #[test]
 fn the_fourth_connection_in_a_second_is_refused() {
     let exchange = exchange();
-    let clients = [(); 3].map(|()| connect(&exchange));
-    assert_eq!(refused(&exchange, "/ws/v5/business"), Some(429));
+    let (start, mut clients) = (Instant::now(), Vec::new());
+    // However slow the machine is: some four of these fall into one second.
+    let refusal = loop {
+        assert!(start.elapsed() < DEADLINE, "nobody was refused");
+        match try_connect(&exchange, "/ws/v5/business") {
+            Ok(client) => clients.push(client),
+            Err(refusal) => break refusal,
+        }
+    };
+    assert!(clients.len() >= 3, "refused after {}", clients.len());
+    assert!(matches!(refusal, Error::Http(answer) if answer.status() == 429));
     assert_eq!(broken(&exchange), [Rule::ConnectRate]);
-    let start = Instant::now();
     while try_connect(&exchange, "/ws/v5/business").is_err() {
         assert!(start.elapsed() < DEADLINE, "the window does not move on");
         thread::yield_now();
@@ -197,10 +205,10 @@ fn pings_are_answered_in_kind() {
 
 #[test]
 fn an_idle_connection_is_closed() {
-    let exchange = Exchange::builder().idle_close_ms(300).start();
+    let exchange = Exchange::builder().idle_close_ms(2_000).start();
     let mut client = connect(&exchange);
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(900) {
+    while start.elapsed() < Duration::from_secs(5) {
         client.ping();
         assert_eq!(client.text(), "pong", "text pings keep it alive");
     }
