@@ -146,10 +146,10 @@ mod tests {
         assert_eq!(page.rows.len(), 2);
         assert!(page.rows[0].confirmed && !page.rows[1].confirmed);
         let closed = &page.rows[0];
-        assert_eq!(closed.ts, 1_791_137_460_000);
+        assert_eq!(closed.ts, 1_822_587_060_000);
         assert_eq!(
             closed.values(),
-            [85319.5, 85319.6, 85319.5, 85319.5, 0.06891249, 5879.579204079, 5879.579204079]
+            [93851.5, 93851.6, 93851.5, 93851.5, 0.04613581, 7691.791508091, 7691.791508091]
         );
     }
 
@@ -157,7 +157,7 @@ mod tests {
     fn volumes_of_derivatives_keep_their_columns() {
         let page = page(fixture!("rest_candles_swap.json"));
         let row = page.rows.last().unwrap();
-        assert_eq!((row.volume, row.volume_ccy, row.volume_quote), (39950.0, 3995.0, 313656.303));
+        assert_eq!((row.volume, row.volume_ccy, row.volume_quote), (21170.0, 2117.0, 232474.202));
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
     fn code_and_values_may_be_numbers() {
         let page = page(fixture!("rest_candles_numbers.json"));
         assert_eq!((page.rows.len(), page.refused.len()), (1, 0));
-        assert_eq!((page.rows[0].ts, page.rows[0].close), (1_791_137_460_000, 85319.5));
+        assert_eq!((page.rows[0].ts, page.rows[0].close), (1_822_587_060_000, 93851.5));
     }
 
     #[test]
@@ -216,7 +216,7 @@ mod tests {
     fn rows_that_are_no_candles_are_named_and_the_others_kept() {
         let six = page(fixture!("rest_candles_six_fields.json"));
         assert_eq!((six.rows.len(), six.refused.len()), (0, 2));
-        assert_eq!(six.refused[0].ts, Some(1_791_137_520_000));
+        assert_eq!(six.refused[0].ts, Some(1_822_587_120_000));
         assert_eq!(six.refused[0].why, "it has 6 fields instead of 9");
         let page = page(fixture!("rest_history_bad_rows.json"));
         assert_eq!(page.rows.len(), 1);
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(
             refused,
             [
-                (Some(1_791_137_460_000), "its o is \"NaN\""),
+                (Some(1_822_587_060_000), "its o is \"NaN\""),
                 (Some(1_791_137_400_000), "its h is \"inf\""),
                 (Some(1_791_137_340_000), "its vol is \"\""),
                 (Some(1_791_137_280_000), "its confirm is \"2\""),
@@ -274,7 +274,7 @@ mod tests {
         let many = format!("{{\"code\":\"0\",\"data\":[{}[]]}}", "[],".repeat(ROWS_MAX));
         let cases: [(&str, &[u8]); 8] = [
             ("an empty body", b""),
-            ("a truncated body", br#"{"code":"0","data":[["1791137460000","1"#),
+            ("a truncated body", br#"{"code":"0","data":[["1822587060000","1"#),
             ("no data", br#"{"code":"0","msg":""}"#),
             ("data of another form", br#"{"code":"0","msg":"","data":{"a":1}}"#),
             ("no code", br#"{"data":[]}"#),

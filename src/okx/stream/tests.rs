@@ -93,15 +93,15 @@ fn channels_and_bars_name_each_other() {
 fn a_push_is_rows_of_a_series() {
     let (series, rows, refused) = push(fixture!("ws_push_running.json"));
     assert_eq!((series, refused), (of("BTC-USDT", "1m"), vec![]));
-    assert_eq!((rows[0].ts, rows[0].confirmed), (1_789_470_120_000, false));
+    assert_eq!((rows[0].ts, rows[0].confirmed), (1_820_919_720_000, false));
     assert_eq!(
         rows[0].values(),
-        [77082.7, 77116.6, 77082.6, 77116.6, 1.5784361, 121697.290334104, 121697.290334104]
+        [84791.7, 84825.6, 84791.6, 84825.6, 3.7968243, 353419.510228308, 353419.510228308]
     );
     let (series, rows, _) = push(fixture!("ws_push_swap.json"));
     assert_eq!(series, of("BTC-USDT-SWAP", "1m"));
     let volumes = [rows[0].volume, rows[0].volume_ccy, rows[0].volume_quote];
-    assert_eq!(volumes, [1330.07, 13.3007, 889750.68514]);
+    assert_eq!(volumes, [3220.09, 32.2009, 661970.46738]);
     let (_, rows, _) = push(fixture!("ws_push_closed.json"));
     assert!(rows[0].confirmed && rows[0].volume == 0.0);
 }
