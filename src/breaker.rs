@@ -70,10 +70,10 @@ impl State {
 ///     reconnect_delay_max_ms: 60_000,
 /// };
 /// let (mut breaker, mut random) = (Breaker::new(settings), Random::new(1));
-/// assert_eq!(breaker.connect_at(0), Some(0));
+/// assert_eq!(breaker.connect_at(0), 0);
 /// breaker.failed(0, &mut random);
 /// breaker.failed(2_000, &mut random);
-/// assert_eq!((breaker.state(2_000), breaker.connect_at(2_000)), (State::Open, Some(62_000)));
+/// assert_eq!((breaker.state(2_000), breaker.connect_at(2_000)), (State::Open, 62_000));
 /// assert_eq!(breaker.state(62_000), State::HalfOpen);
 /// breaker.data();
 /// assert_eq!(breaker.state(62_000), State::Closed);
@@ -122,13 +122,13 @@ impl Breaker {
     }
 
     /// When the next connection may be tried.
-    pub fn connect_at(&self, now: Millis) -> Option<Millis> {
+    pub fn connect_at(&self, now: Millis) -> Millis {
         let by_rate = match self.connects.len().checked_sub(CONNECTS) {
             Some(over) => self.connects[over] + CONNECTS_WINDOW_MS,
             None => now,
         };
         let by_pause = self.open_until.unwrap_or(self.pause_until);
-        Some(by_rate.max(by_pause).max(now))
+        by_rate.max(by_pause).max(now)
     }
 
     /// A connection is being tried.
@@ -207,7 +207,7 @@ mod tests {
     }
 
     fn wait(breaker: &Breaker, now: Millis) -> Millis {
-        breaker.connect_at(now).unwrap() - now
+        breaker.connect_at(now) - now
     }
 
     #[test]
@@ -253,7 +253,7 @@ mod tests {
             assert_eq!(breaker.state(now), State::HalfOpen);
             assert!(breaker.failed(now, &mut random));
         }
-        now = breaker.connect_at(now).unwrap();
+        now = breaker.connect_at(now);
         breaker.data();
         assert_eq!((breaker.state(now), breaker.failures()), (State::Closed, 0));
     }
@@ -275,7 +275,7 @@ mod tests {
         let mut times = Vec::new();
         let mut now = 0;
         for _ in 0..10 {
-            now = breaker.connect_at(now).unwrap();
+            now = breaker.connect_at(now);
             breaker.connecting(now);
             times.push(now);
         }

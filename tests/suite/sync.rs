@@ -69,6 +69,7 @@ fn the_newest_page_of_every_series_is_stored_before_any_history_is_asked_for() {
         }
     });
     assert_done(&outcome);
+    assert_eq!(stored_before_history, Some(20));
     let asked: Vec<Ask> = exchange.requests().into_iter().map(|request| request.ask).collect();
     let newest = |ask: &Ask| ask.bar.is_some() && ask.after.is_none();
     let first_history = asked.iter().position(|ask| ask.bar.is_some() && !newest(ask)).unwrap();
