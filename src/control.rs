@@ -3,26 +3,32 @@
 //! It is handed the time and what happened, and says what to do next; the supervisor's shell does
 //! it. Each ticket ends in exactly one of stored, failed, broken or clock.
 
+mod line;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::backoff::{Backoff, Random};
 use crate::bar::Grid;
-use crate::coverage::Tally;
-use crate::instrument::Series;
+use crate::instrument::{Instrument, Series};
 use crate::limit::Budget;
 use crate::page::{Ask, Stored};
-use crate::plan::{CLASSES, Class, Plan, Progress, Question};
+use crate::plan::{CLASSES, Class, Progress, Question};
 use crate::time::{HOUR, MINUTE, Millis, Now, format_time};
 use crate::wire::{Endpoint, Policy};
+
+pub use line::{Follow, Line};
 
 /// A one-shot command gives up when an endpoint failed so often in a row, which takes about half a
 /// minute with the pauses between.
 const GIVE_UP_FAILURES: u32 = 6;
 /// A series is given up when it alone failed so often in a row.
 const SERIES_FAILURES: u32 = 8;
-/// A series that failed so often no longer keeps the others waiting for its newest page.
-const PATIENCE_FAILURES: u32 = 2;
+/// Who never gives up tries a series again after so long that the exchange does not know, or whose
+/// answers contradict each other.
+const REFUSED_AGAIN_MS: Millis = 10 * MINUTE;
+/// The same for a series that failed too often.
+const FAILED_AGAIN_MS: Millis = MINUTE;
 /// The exchange's clock is read so often.
 const CLOCK_AGAIN_MS: Millis = HOUR;
 /// After a run longer than this the newest pages are read once more, so that it ends fresh.
@@ -82,6 +88,17 @@ pub struct Action {
     pub job: Job,
 }
 
+/// How much is broken where an answer cannot be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// This instrument's file is in use by somebody else.
+    Busy,
+    /// This instrument's file.
+    File,
+    /// No file can be written.
+    Disk,
+}
+
 /// How a ticket ended, or that the user has had enough.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -112,87 +129,11 @@ pub enum Input<'a> {
         ticket: u64,
         /// What happened, in words.
         error: String,
-        /// Whether no other file can be written either.
-        everything: bool,
+        /// How much is broken.
+        damage: Damage,
     },
     /// No new work.
     Stop,
-}
-
-/// One series and how it fares.
-#[derive(Debug)]
-pub struct Line {
-    /// Which.
-    pub series: Series,
-    /// Closed bars that were new, so far.
-    pub closed: u64,
-    /// Closed bars that the exchange has revised, so far.
-    pub revised: u64,
-    /// Why it was given up.
-    pub error: Option<String>,
-    plan: Plan,
-    failures: u32,
-    /// Whether a row off the grid was told of.
-    off_grid: bool,
-    /// Why a part of it is left out; what it was given up for once the rest is done.
-    left_out: Option<String>,
-}
-
-impl Line {
-    /// A series at its start.
-    pub fn new(series: Series, plan: Plan) -> Line {
-        Line {
-            series,
-            closed: 0,
-            revised: 0,
-            error: None,
-            plan,
-            failures: 0,
-            off_grid: false,
-            left_out: None,
-        }
-    }
-
-    /// Counts its wanted bars by what is known of them.
-    pub fn tally(&self, now: Now) -> Tally {
-        self.plan.tally(now)
-    }
-
-    /// How many closed bars are stored, however old.
-    pub fn stored(&self) -> i64 {
-        self.plan.stored_bars()
-    }
-
-    /// Bars that have ended and wait for their confirm.
-    pub fn unconfirmed(&self, now: Now) -> usize {
-        self.plan.unconfirmed(now)
-    }
-
-    /// Whether nothing is left to do for it.
-    pub fn is_done(&self, now: Now) -> bool {
-        self.error.is_some() || self.plan.is_done(now)
-    }
-
-    /// What is odd about a page, for the log.
-    fn remarks(&mut self, stored: &Stored) -> Vec<String> {
-        let mut remarks = Vec::new();
-        let series = &self.series;
-        if let Some((row, count)) = &stored.refused {
-            remarks.push(format!("{series}: {count} rows of a page refused, the first {row}"));
-        }
-        if let Some(ts) = stored.off_grid
-            && !std::mem::replace(&mut self.off_grid, true)
-        {
-            let at = format_time(ts);
-            remarks.push(format!("{series}: the bar of {at} lies off the grid and is kept so"));
-        }
-        remarks
-    }
-
-    fn awaits_newest(&self, now: Now) -> bool {
-        let patient = self.failures <= PATIENCE_FAILURES;
-        self.error.is_none() && patient && !self.plan.is_fresh(now)
-    }
 }
 
 /// What is under way.
@@ -218,14 +159,20 @@ pub enum Hold {
 #[derive(Debug)]
 pub struct Control {
     workers: usize,
+    /// Whether it goes on for ever, rather than being done or giving up.
+    endless: bool,
     budget: Budget,
     backoffs: BTreeMap<Endpoint, Backoff>,
     random: Random,
     lines: Vec<Line>,
+    /// The places of lines that nobody wants any more.
+    vacant: Vec<usize>,
     /// Which series is next in each class, so that all get their turn.
     turns: [usize; CLASSES.len()],
     flights: BTreeMap<u64, Flight>,
     tickets: u64,
+    /// What [`Control::may_ask`] has said since [`Control::next`] was called.
+    gates: BTreeMap<Endpoint, bool>,
     pages: u64,
     started: Millis,
     /// When the exchange's clock is to be read; it comes before everything else the first time.
@@ -251,13 +198,16 @@ impl Control {
     ) -> Control {
         Control {
             workers,
+            endless: false,
             budget,
             backoffs: BTreeMap::new(),
             random,
             lines,
+            vacant: Vec::new(),
             turns: [0; CLASSES.len()],
             flights: BTreeMap::new(),
             tickets: 0,
+            gates: BTreeMap::new(),
             pages: 0,
             started: now.local,
             clock_due: now.local,
@@ -270,9 +220,79 @@ impl Control {
         }
     }
 
+    /// The same without an end: what fails is tried again later, for ever.
+    pub fn endless(mut self) -> Control {
+        self.endless = true;
+        self
+    }
+
     /// The series.
     pub fn lines(&self) -> &[Line] {
         &self.lines
+    }
+
+    /// One of them, by its place among [`Control::lines`].
+    pub fn line_mut(&mut self, line: usize) -> &mut Line {
+        &mut self.lines[line]
+    }
+
+    /// Takes in another series, and gives its place.
+    pub fn adopt(&mut self, line: Line) -> usize {
+        // An answer that is under way must not meet a series that did not ask for it.
+        let free = self
+            .vacant
+            .iter()
+            .position(|&place| self.flights.values().all(|flight| flight.line != Some(place)));
+        let place = match free {
+            Some(at) => self.vacant.swap_remove(at),
+            None => self.lines.len(),
+        };
+        if place == self.lines.len() {
+            self.lines.push(line);
+        } else {
+            self.lines[place] = line;
+        }
+        self.lines[place].seat(place);
+        place
+    }
+
+    /// Nobody wants the series in this place any more.
+    pub fn retire(&mut self, place: usize) {
+        self.lines[place].retire();
+        self.vacant.push(place);
+    }
+
+    /// What the series of an instrument were given up for is forgotten.
+    pub fn pardon(&mut self, instrument: &Instrument) {
+        let lines = self.lines.iter_mut();
+        lines.filter(|line| line.series.instrument == *instrument).for_each(Line::pardon);
+    }
+
+    /// The place of the series that a request is for.
+    pub fn place_of(&self, ticket: u64) -> Option<usize> {
+        self.flights.get(&ticket)?.line
+    }
+
+    /// Requests that went out, so far.
+    pub fn requests(&self) -> u64 {
+        self.tickets
+    }
+
+    /// Whether the exchange's clock was read yet.
+    pub fn knows_clock(&self) -> bool {
+        self.clock_known
+    }
+
+    /// Reads the exchange's clock soon: time may have jumped.
+    pub fn doubt_clock(&mut self, now: Now) {
+        self.clock_due = now.local;
+    }
+
+    /// The stream's bars are on disk; tells whether bars before them were left out.
+    pub fn pushed(&mut self, line: usize, stored: &Stored) -> bool {
+        let line = &mut self.lines[line];
+        self.remarks.extend(line.remarks(stored));
+        line.pushed(stored)
     }
 
     /// Pages that were answered and stored, so far.
@@ -321,23 +341,36 @@ impl Control {
             }
             Input::Stored { ticket, stored } => self.on_stored(ticket, stored, now),
             Input::Failed { ticket, policy, error } => self.on_failed(ticket, policy, error, now),
-            Input::Broken { ticket, error, everything } => {
+            Input::Broken { ticket, error, damage } => {
                 let Some(flight) = self.land(ticket, now) else { return };
-                if everything {
+                if damage == Damage::Disk && !self.endless {
                     self.gave_up = Some(error.clone());
                 }
                 let Some(line) = flight.line else { return };
+                self.lines[line].failed(ticket);
                 let instrument = self.lines[line].series.instrument.clone();
-                for line in self.lines.iter_mut().filter(|l| l.series.instrument == instrument) {
-                    line.error.get_or_insert_with(|| error.clone());
-                }
+                self.quarantine(&instrument, &error, damage, now);
             }
+        }
+    }
+
+    /// The file of an instrument cannot be written: nothing is asked for it any more, or for a
+    /// while where somebody else is at work in it.
+    pub fn quarantine(&mut self, instrument: &Instrument, error: &str, damage: Damage, now: Now) {
+        let until = match damage {
+            _ if !self.endless => Millis::MIN,
+            Damage::File => Millis::MAX,
+            Damage::Busy | Damage::Disk => now.local + FAILED_AGAIN_MS,
+        };
+        for line in self.lines.iter_mut().filter(|line| line.series.instrument == *instrument) {
+            line.mute(until, error.to_owned());
         }
     }
 
     /// The next request that is to go out now, if there is one.
     pub fn next(&mut self, now: Now) -> Option<Action> {
         self.held = None;
+        self.gates.clear();
         let busy = self.flights.len() >= self.workers;
         if self.stopped || self.gave_up.is_some() || busy {
             return None;
@@ -356,8 +389,11 @@ impl Control {
             if class >= Class::Repair && newest_first {
                 break;
             }
-            if let Some((line, question)) = self.next_question(class, now) {
-                return Some(self.ask(line, question, now));
+            while let Some(line) = self.next_line(class, now) {
+                self.turns[class as usize] = line + 1;
+                if let Some(question) = self.lines[line].question(class, now) {
+                    return Some(self.ask(line, question, now));
+                }
             }
         }
         self.refresh_at_the_end(now).then(|| self.next(now)).flatten()
@@ -369,18 +405,19 @@ impl Control {
         if self.stopped || self.gave_up.is_some() || self.flights.len() >= self.workers {
             return None;
         }
-        let looks = self.lines.iter().filter(|line| line.error.is_none());
-        let looks = looks.filter_map(|line| line.plan.deadline(now));
         // What is due already waits for something else, and that is an event or a bound that falls.
-        let looks = looks.filter(|&due| due > now.exchange);
+        let wakes = self.lines.iter().filter_map(|line| line.wakes_at(now));
+        let wakes = wakes.filter(|&at| at > now.local);
         let held = self.held.map(|(until, _)| until);
-        looks.map(|due| due - now.exchange + now.local).chain(held).min()
+        let clock = (self.endless && self.clock_due > now.local).then_some(self.clock_due);
+        wakes.chain(held).chain(clock).min()
     }
 
     /// Whether all is done, or nothing more will be.
     pub fn is_finished(&self, now: Now) -> bool {
         let over = self.stopped || self.gave_up.is_some();
-        self.flights.is_empty() && (over || self.lines.iter().all(|line| line.is_done(now)))
+        let done = || !self.endless && self.lines.iter().all(|line| line.is_done(now));
+        self.flights.is_empty() && (over || done())
     }
 
     fn on_stored(&mut self, ticket: u64, stored: &Stored, now: Now) {
@@ -388,11 +425,8 @@ impl Control {
         self.succeeded(flight.endpoint);
         self.pages += 1;
         let Some(line) = flight.line.and_then(|line| self.lines.get_mut(line)) else { return };
-        line.failures = 0;
-        line.closed += u64::from(stored.closed);
-        line.revised += u64::from(stored.revised);
         self.remarks.extend(line.remarks(stored));
-        let progress = line.plan.stored(ticket, stored);
+        let progress = line.stored_page(ticket, stored);
         let why = || match &stored.refused {
             Some((row, _)) => format!("rows that cannot be read stay in the way: {row}"),
             None => "the exchange's answers contradict each other".to_owned(),
@@ -400,17 +434,22 @@ impl Control {
         match progress {
             Progress::Moved => {}
             Progress::LeftOut => drop(line.left_out.get_or_insert_with(why)),
+            Progress::Stuck if self.endless => line.mute(now.local + REFUSED_AGAIN_MS, why()),
             Progress::Stuck => line.error = Some(why()),
         }
-        if line.error.is_none() && line.plan.is_done(now) {
-            line.error = line.left_out.take();
+        if line.left_out.is_some() && line.is_done(now) {
+            let why = line.left_out.take();
+            match why {
+                Some(why) if self.endless => self.remarks.push(format!("{}: {why}", line.series)),
+                why => line.error = line.error.take().or(why),
+            }
         }
     }
 
     fn on_failed(&mut self, ticket: u64, policy: Policy, error: String, now: Now) {
         let Some(flight) = self.land(ticket, now) else { return };
         // What ends a series is told with it.
-        if policy != Policy::Permanent {
+        if policy != Policy::Permanent || self.endless {
             self.remarks.push(format!("{}: {error}", flight.endpoint));
         }
         let backoff = self.backoffs.entry(flight.endpoint).or_default();
@@ -420,19 +459,26 @@ impl Control {
         let hopeless =
             needed && (backoff.failures() >= GIVE_UP_FAILURES || policy == Policy::Denied);
         let permanent = policy == Policy::Permanent;
+        let in_a_row = backoff.failures();
         match flight.line.and_then(|line| self.lines.get_mut(line)) {
             Some(line) => {
-                line.plan.failed(ticket);
-                line.failures += 1;
-                if permanent || line.failures >= SERIES_FAILURES {
+                line.failed(ticket);
+                let often = line.failures >= SERIES_FAILURES;
+                // While everything fails the pauses of the endpoint are enough.
+                let alone = often && in_a_row < line.failures;
+                if self.endless && (permanent || alone) {
+                    let pause_ms = if permanent { REFUSED_AGAIN_MS } else { FAILED_AGAIN_MS };
+                    line.mute(now.local + pause_ms, error.clone());
+                } else if !self.endless && (permanent || often) {
                     line.error = Some(error.clone());
                 }
             }
+            None if permanent && self.endless => self.clock_due = now.local + FAILED_AGAIN_MS,
             None if permanent && needed => self.gave_up = Some(error.clone()),
             None if permanent => self.clock_due = now.local + CLOCK_AGAIN_MS,
             None => {}
         }
-        if hopeless {
+        if hopeless && !self.endless {
             self.gave_up = Some(error);
         }
     }
@@ -447,30 +493,22 @@ impl Control {
         self.flights.values().any(|flight| flight.endpoint == Endpoint::Time)
     }
 
-    /// The next question of a class, by turns over the series.
-    fn next_question(&mut self, class: Class, now: Now) -> Option<(usize, Question)> {
+    /// Whose turn it is in a class, among the series that ask that first and may.
+    fn next_line(&mut self, class: Class, now: Now) -> Option<usize> {
         let (count, turn) = (self.lines.len(), self.turns[class as usize]);
-        for line in (turn..count).chain(0..turn.min(count)) {
-            if self.lines[line].error.is_some() {
-                continue;
-            }
-            if let Some(question) = self.lines[line].plan.question(class, now)
-                && self.may_ask(question.endpoint, now)
-            {
-                self.turns[class as usize] = line + 1;
-                return Some((line, question));
-            }
-        }
-        None
+        (turn..count).chain(0..turn.min(count)).find(|&line| {
+            let first = self.lines[line].first(now).filter(|&(first, _)| first == class);
+            first.is_some_and(|(_, endpoint)| self.may_ask(endpoint, now))
+        })
     }
 
     fn ask(&mut self, line: usize, question: Question, now: Now) -> Action {
         let ticket = self.take_off(question.endpoint, Some(line), now);
         let line = &mut self.lines[line];
-        line.plan.asked(ticket, question);
+        line.asked(ticket, question, now);
         let job = Job::Page {
             series: line.series.clone(),
-            grid: line.plan.grid(),
+            grid: line.grid(),
             endpoint: question.endpoint,
             ask: question.ask,
         };
@@ -479,6 +517,15 @@ impl Control {
 
     /// Whether the budget and the back-off let a request out now; if not, remembers until when.
     fn may_ask(&mut self, endpoint: Endpoint, now: Now) -> bool {
+        if let Some(&open) = self.gates.get(&endpoint) {
+            return open;
+        }
+        let open = self.is_open(endpoint, now);
+        self.gates.insert(endpoint, open);
+        open
+    }
+
+    fn is_open(&mut self, endpoint: Endpoint, now: Now) -> bool {
         let paused = self.backoffs.get(&endpoint).map_or(now.local, Backoff::free_at);
         let Some(free_at) = self.budget.free_at(endpoint, now.local) else { return false };
         let at = free_at.max(paused);
@@ -510,7 +557,7 @@ impl Control {
             return false;
         }
         self.refreshed = true;
-        self.lines.iter_mut().for_each(|line| line.plan.refresh());
+        self.lines.iter_mut().for_each(Line::refresh);
         true
     }
 }

@@ -4,12 +4,16 @@
 //! what is wanted less what is covered, and pages are asked for what is missing. Nothing else is
 //! remembered, so a killed process resumes by itself. Only a receipt of the writer moves a plan.
 
+mod question;
+mod waiting;
+
 use std::collections::BTreeMap;
 
 use crate::bar::Grid;
-use crate::coverage::{Coverage, Reason, Tally};
-use crate::okx::{CANDLES_DEPTH, PAGE_ROWS_MAX};
+use crate::coverage::{Coverage, Tally};
+use crate::okx::PAGE_ROWS_MAX;
 use crate::page::{Ask, Stored};
+use crate::plan::waiting::Waiting;
 use crate::span::{Span, Spans};
 use crate::time::{DAY, MINUTE, Millis, Now, SECOND};
 use crate::wire::Endpoint;
@@ -19,17 +23,13 @@ const PAGE_ROWS: i64 = PAGE_ROWS_MAX as i64;
 /// Pages of a series that may be under way together: enough to use the permitted rate across the
 /// distance to the exchange, few enough that a killed process repeats little.
 pub const IN_FLIGHT_MAX: usize = 4;
-/// History is filled in blocks of so many bars: the newest block first, because it matters most;
-/// within it the oldest page first, because rows that arrive in ascending order lie compactly.
-const BLOCK_BARS: i64 = 10 * PAGE_ROWS;
-/// Less a margin for bars that open while a request travels.
-const CANDLES_REACH: i64 = CANDLES_DEPTH as i64 - 20;
 /// `/history-candles` has a bar only when so many newer ones have opened.
 const HISTORY_TRAIL: i64 = 3;
 /// A bar that ended less than this ago may not have shown up yet.
 const GRACE_MS: Millis = 10 * SECOND;
-/// When a bar that had ended without a confirm is looked at again, counted from the last look.
-const CONFIRM_AGAIN_MS: [Millis; 3] = [2 * SECOND, 5 * SECOND, 10 * SECOND];
+/// Bars that ended together without a confirm, beyond which the stream owes nothing any more: they
+/// are simply missing.
+const OWED_MAX: i64 = 10;
 /// When an absence is looked at again whose page did not reach it.
 const POSTPONE_MS: Millis = 2 * MINUTE;
 /// An empty newest page is believed when it came so often.
@@ -75,6 +75,15 @@ impl Wanted {
     }
 }
 
+/// How the newest bars come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// By the newest page: bars are wanted up to where the last one ended.
+    Poll,
+    /// By the stream: bars are wanted as they end, and one whose confirm stays out is looked for.
+    Stream,
+}
+
 /// A question that a plan has, and where to put it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
@@ -90,14 +99,13 @@ pub struct Question {
 enum Newest {
     /// To be asked; so many empty answers came.
     Due(u32),
-    Asked(u32),
+    /// So many empty answers came before; asked under which ticket, and when.
+    Asked {
+        tries: u32,
+        ticket: u64,
+        at: Millis,
+    },
     Heard,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Unconfirmed {
-    looks: usize,
-    due: Millis,
 }
 
 /// The plan of one series.
@@ -105,16 +113,23 @@ struct Unconfirmed {
 pub struct Plan {
     grid: Grid,
     wanted: Wanted,
+    /// What commands want beside it, by their number.
+    demands: BTreeMap<u64, Wanted>,
+    pace: Pace,
+    /// Older bars wait until they are released.
+    held_below: Option<Millis>,
     /// Whether `/candles` has this bar at all.
     history_only: bool,
     coverage: Coverage,
     /// Where stored history began when the plan was made: gaps above it are repairs.
     stored_from: Option<Millis>,
     newest: Newest,
-    /// Where the newest closed bar ends, as of the newest page.
+    /// When the newest page that was heard last had been asked for, exchange clock.
+    newest_asked_at: Millis,
+    /// Where the newest closed bar ends, as of the newest page or of the stream.
     closed_end: Millis,
     /// Bars that have ended without a confirm.
-    unconfirmed: BTreeMap<Millis, Unconfirmed>,
+    waiting: Waiting,
     /// Missing ranges whose page came back empty.
     doubts: Spans,
     /// Missing ranges that end in a row which cannot be read: a later command tries them again.
@@ -145,16 +160,19 @@ impl Plan {
         coverage: Coverage,
         unconfirmed: &[Millis],
     ) -> Plan {
-        let look = |&ts: &Millis| (ts, Unconfirmed { looks: 0, due: grid.bar_at(ts).end });
         Plan {
             grid,
             wanted,
+            demands: BTreeMap::new(),
+            pace: Pace::Poll,
+            held_below: None,
             history_only,
             stored_from: coverage.history_start(),
             coverage,
             newest: Newest::Due(0),
+            newest_asked_at: Millis::MIN,
             closed_end: Millis::MIN,
-            unconfirmed: unconfirmed.iter().map(look).collect(),
+            waiting: Waiting::new(grid, unconfirmed),
             doubts: Spans::new(),
             left_out: Spans::new(),
             postponed: BTreeMap::new(),
@@ -188,26 +206,104 @@ impl Plan {
         }
     }
 
-    /// What this plan would ask next in a class.
-    pub fn question(&self, class: Class, now: Now) -> Option<Question> {
-        if self.in_flight.len() >= IN_FLIGHT_MAX {
-            return None;
-        }
-        match class {
-            Class::Unconfirmed => self.ask_unconfirmed(now),
-            Class::Newest => self.ask_newest(now),
-            Class::Repair | Class::Backfill if !self.is_fresh(now) => None,
-            Class::Repair => {
-                self.ask_missing(Class::Repair, now).or_else(|| self.ask_empties_again(now))
-            }
-            Class::Backfill => self.ask_missing(Class::Backfill, now),
+    /// How the newest bars come from now on.
+    pub fn follow(&mut self, pace: Pace, now: Now) {
+        self.pace = pace;
+        let ended = self.grid.floor(now.exchange);
+        let known = Span::new(self.closed_end, ended);
+        let needless = matches!(self.newest, Newest::Due(_)) && self.closed_end > Millis::MIN;
+        if pace == Pace::Stream && needless && self.coverage.missing(known).is_empty() {
+            // The stream came back before a bar was lost: there is nothing to ask for.
+            self.newest = Newest::Heard;
+            self.closed_end = self.closed_end.max(ended);
         }
     }
 
+    /// Leaves everything alone that is older than what is stored, until it is released.
+    pub fn hold_history(&mut self) {
+        let head = self.coverage.spans().last().map(|span| span.end);
+        self.held_below = Some(head.unwrap_or(Millis::MAX));
+    }
+
+    /// Goes for old history, too.
+    pub fn release_history(&mut self) {
+        self.held_below = None;
+    }
+
+    /// A command wants these bars, until it is over. What was left for later is tried at once.
+    pub fn demand(&mut self, number: u64, wanted: Wanted) {
+        self.demands.insert(number, wanted);
+        self.left_out = Spans::new();
+        self.postponed.clear();
+        self.fruitless = 0;
+        self.refresh();
+    }
+
+    /// The command of this number is over.
+    pub fn dismiss(&mut self, number: u64) {
+        self.demands.remove(&number);
+    }
+
+    /// Another length of history is wanted.
+    pub fn want(&mut self, wanted: Wanted) {
+        self.wanted = wanted;
+    }
+
+    /// Where the stored bars end: the end of the newest span, or of the newest page where nothing
+    /// has closed yet.
+    pub fn head(&self) -> Option<Millis> {
+        let heard = (self.newest == Newest::Heard).then_some(self.closed_end);
+        self.coverage.spans().last().map(|span| span.end).or(heard)
+    }
+
+    /// When the newest page had been asked for that was heard last, by the exchange's clock.
+    pub fn newest_asked_at(&self) -> Millis {
+        self.newest_asked_at
+    }
+
+    /// Bars that the stream has pushed are on disk; tells whether it left bars out before them.
+    pub fn pushed(&mut self, stored: &Stored) -> bool {
+        let Some(first) = stored.evidence.vouched.first() else { return false };
+        let skipped = self.coverage.spans().last().is_some_and(|span| span.end < first.start);
+        self.coverage.absorb(&stored.evidence, stored.at);
+        self.waiting.forget(self.coverage.spans(), self.grid);
+        for span in stored.evidence.vouched.iter() {
+            if span.start <= self.closed_end {
+                self.closed_end = self.closed_end.max(span.end);
+            }
+        }
+        skipped
+    }
+
+    /// Rows turned out not to be stored: they are missing again.
+    pub fn uncover(&mut self, lost: &Spans) {
+        lost.iter().for_each(|span| self.coverage.uncover(span));
+    }
+
+    /// Time has passed: with the stream, bars have ended whose confirm it owes. To be called before
+    /// questions are asked for.
+    pub fn advance(&mut self, now: Now) {
+        let ended = self.grid.floor(now.exchange - GRACE_MS);
+        let owed = Span::new(self.closed_end, ended);
+        if self.pace != Pace::Stream || self.closed_end == Millis::MIN || owed.is_empty() {
+            return;
+        }
+        if self.grid.count(owed) <= OWED_MAX {
+            for gap in self.coverage.missing(owed).iter() {
+                let mut ts = gap.start;
+                while ts < gap.end {
+                    self.waiting.expect(ts, self.grid.bar_at(ts).end + GRACE_MS);
+                    ts = self.grid.next(ts);
+                }
+            }
+        }
+        self.closed_end = ended;
+    }
+
     /// The question is on its way under this ticket.
-    pub fn asked(&mut self, ticket: u64, question: Question) {
+    pub fn asked(&mut self, ticket: u64, question: Question, now: Now) {
         if let (Ask::Newest { .. }, Newest::Due(tries)) = (question.ask, self.newest) {
-            self.newest = Newest::Asked(tries);
+            self.newest = Newest::Asked { tries, ticket, at: now.exchange };
         }
         self.in_flight.insert(ticket, question);
     }
@@ -215,8 +311,8 @@ impl Plan {
     /// The question came to nothing: it is open again.
     pub fn failed(&mut self, ticket: u64) {
         self.in_flight.remove(&ticket);
-        if let Newest::Asked(tries) = self.newest
-            && !self.in_flight.values().any(|q| matches!(q.ask, Ask::Newest { .. }))
+        if let Newest::Asked { tries, ticket: asked, .. } = self.newest
+            && asked == ticket
         {
             self.newest = Newest::Due(tries);
         }
@@ -232,9 +328,16 @@ impl Plan {
         let open_before = self.open_bars(question.target);
         let due_before = self.due_bars(question.target, stored.at);
         self.coverage.absorb(&stored.evidence, stored.at);
-        self.note_unconfirmed(question.target, stored);
+        self.waiting.note(
+            self.coverage.spans(),
+            self.grid,
+            self.pace,
+            stored.at,
+            stored.evidence.unconfirmed.iter().copied(),
+            |ts| question.target.contains(ts),
+        );
         if let Ask::Newest { until, .. } = question.ask {
-            self.hear_newest(until, stored);
+            self.hear_newest(ticket, until, stored);
         }
         let below = matches!(question.ask, Ask::Below { .. });
         let unread = below && stored.evidence.extent.is_none() && stored.refused.is_some();
@@ -256,29 +359,52 @@ impl Plan {
         match self.fruitless {
             ..=FRUITLESS_MAX if unread => Progress::LeftOut,
             ..=FRUITLESS_MAX => Progress::Moved,
-            _ => Progress::Stuck,
+            _ => {
+                self.fruitless = 0;
+                Progress::Stuck
+            }
         }
     }
 
-    /// Whether nothing is left to ask, now or soon.
+    /// Whether nothing is left to ask, now or soon. Absences that fall due later are left to a
+    /// later command, a confirm that stays out for long is too.
     pub fn is_done(&self, now: Now) -> bool {
         self.in_flight.is_empty()
             && self.deadline(now).is_none()
-            && CLASSES.iter().all(|&class| self.question(class, now).is_none())
+            && CLASSES[1..].iter().all(|&class| self.question(class, now).is_none())
     }
 
-    /// When, by the exchange's clock, a bar without a confirm is to be looked at again. Absences
-    /// that fall due later are left to a later command.
+    /// When, by the exchange's clock, a bar without a confirm is to be looked at again.
     pub fn deadline(&self, now: Now) -> Option<Millis> {
-        let waiting = self.ended(now).filter(|bar| bar.looks < CONFIRM_AGAIN_MS.len());
-        waiting.map(|bar| bar.due).min()
+        self.waiting.deadline(self.grid, Pace::Poll, Some(now))
+    }
+
+    /// When, by the exchange's clock, time alone may give it a question that it has not now.
+    pub fn wakes_at(&self, now: Now) -> Option<Millis> {
+        let waiting = self.waiting.deadline(self.grid, self.pace, None);
+        let ended = self.grid.next(self.grid.floor(now.exchange - GRACE_MS)) + GRACE_MS;
+        let ended = (self.pace == Pace::Stream).then_some(ended);
+        let wanted = self.wanted(now);
+        let empties = self.coverage.empties().filter(|empty| wanted.touches(empty.span));
+        let again = empties.map(|empty| self.look_again_at(empty)).filter(|&at| at > now.exchange);
+        let due = again.chain(waiting.filter(|&at| at > now.exchange)).chain(ended);
+        due.min()
     }
 
     /// Counts the wanted bars by what is known of them.
     pub fn tally(&self, now: Now) -> Tally {
-        let wanted = self.wanted_span(now);
+        self.tally_of(self.span_of(self.wanted, now))
+    }
+
+    /// The same for the bars that a command wants.
+    pub fn tally_for(&self, number: u64, now: Now) -> Tally {
+        let wanted = self.demands.get(&number).copied().unwrap_or(self.wanted);
+        self.tally_of(self.span_of(wanted, now))
+    }
+
+    fn tally_of(&self, wanted: Span) -> Tally {
         let mut tally = self.coverage.tally(self.grid, wanted);
-        let waiting = self.unconfirmed.keys().filter(|&&ts| wanted.contains(ts));
+        let waiting = self.waiting.times().filter(|&ts| wanted.contains(ts));
         tally.unconfirmed = waiting.count() as i64;
         tally.missing -= tally.unconfirmed;
         tally
@@ -291,185 +417,52 @@ impl Plan {
 
     /// How many bars have ended and still wait for their confirm.
     pub fn unconfirmed(&self, now: Now) -> usize {
-        self.ended(now).count()
+        self.waiting.ended(self.grid, now)
     }
 
-    /// The bars without a confirm, apart from one that still runs: a wrong clock may have taken it
-    /// for one that had ended when the plan was made.
-    fn ended(&self, now: Now) -> impl Iterator<Item = &Unconfirmed> {
-        let bars = self.unconfirmed.iter();
-        bars.filter(move |&(&ts, _)| self.grid.bar_at(ts).end <= now.exchange).map(|(_, bar)| bar)
-    }
-
-    fn wanted_span(&self, now: Now) -> Span {
+    fn span_of(&self, wanted: Wanted, now: Now) -> Span {
         let ended = self.grid.floor(now.exchange - GRACE_MS);
         let closed_end = if self.closed_end == Millis::MIN { ended } else { self.closed_end };
-        self.wanted.span(self.grid, now.exchange, closed_end)
+        wanted.span(self.grid, now.exchange, closed_end)
     }
 
-    fn ask_unconfirmed(&self, now: Now) -> Option<Question> {
-        // What the newest page is about to show anyway needs no question of its own.
-        let newest_shows = match self.ask_newest(now) {
-            Some(newest) => self.grid.step(now.exchange, 2 - i64::from(newest.ask.limit())),
-            None if self.is_fresh(now) => Millis::MAX,
-            None => Millis::MIN,
-        };
-        let mut due = self.unconfirmed.iter().filter(|&(&ts, bar)| {
-            bar.looks < CONFIRM_AGAIN_MS.len() && bar.due <= now.exchange && ts < newest_shows
-        });
-        let first = self.grid.bar_at(*due.next()?.0);
-        let last = due.next_back().map_or(first, |(&ts, _)| self.grid.bar_at(ts));
-        let end = last.end.min(self.grid.step(first.start, PAGE_ROWS));
-        let target = Span::new(first.start, end);
-        let under_way = self.in_flight.values().any(|q| !q.target.intersection(target).is_empty());
-        (!under_way).then(|| self.window(target, target, now))
-    }
-
-    fn ask_newest(&self, now: Now) -> Option<Question> {
-        if !matches!(self.newest, Newest::Due(_)) || !self.wants_newest(now) {
-            return None;
+    /// All that is wanted now, by the configuration and by commands.
+    fn wanted(&self, now: Now) -> Spans {
+        let mut wanted = Spans::from(self.span_of(self.wanted, now));
+        if let Some(below) = self.held_below {
+            wanted.remove(Span::new(0, below));
         }
-        let endpoint = if self.history_only { Endpoint::History } else { Endpoint::Candles };
-        // History trails by about one bar, so it cannot tell that the last one is absent.
-        let trail = if self.history_only { 2 * GRACE_MS } else { GRACE_MS };
-        let until = self.grid.floor(now.exchange - trail);
-        // No more than what is wanted, the running bar with it, and one that may open meanwhile.
-        let wanted = self.wanted.span(self.grid, now.exchange, now.exchange);
-        let limit = (self.grid.count(wanted) + 1).clamp(1, PAGE_ROWS) as u32;
-        let ask = Ask::Newest { limit, until };
-        Some(Question { endpoint, ask, target: Span::new(until, until) })
-    }
-
-    /// The oldest page of the newest block of what is missing.
-    fn ask_missing(&self, class: Class, now: Now) -> Option<Question> {
-        if let Some(doubt) = self.doubts.last() {
-            // Pages under way may show where the void ends: only then is one question enough.
-            let ask = Ask::Below { end: doubt.end };
-            let idle = self.in_flight.is_empty() && self.class(doubt) == class;
-            let question = Question { endpoint: Endpoint::History, ask, target: doubt };
-            return idle.then_some(question);
-        }
-        let mut open = self.missing(now);
-        self.in_flight.values().for_each(|question| open.remove(question.target));
-        open.iter().rev().filter(|&gap| self.class(gap) == class).find_map(|gap| {
-            let bars = self.grid.count(gap);
-            if bars == 0 || (bars < PAGE_ROWS && self.borders_on_flight(gap)) {
-                return None;
-            }
-            let start = gap.start.max(self.grid.step(gap.end, -BLOCK_BARS));
-            let end = gap.end.min(self.grid.step(start, PAGE_ROWS));
-            let target = Span::new(start, end);
-            let room = PAGE_ROWS - 2;
-            let window = if bars <= room { self.bracket(target) } else { target };
-            Some(self.window(window, target, now))
-        })
-    }
-
-    /// What is left beside a page under way may turn out to be one hole with what that page leaves.
-    fn borders_on_flight(&self, gap: Span) -> bool {
-        self.in_flight.values().any(|q| q.target.end == gap.start || q.target.start == gap.end)
-    }
-
-    fn class(&self, gap: Span) -> Class {
-        match self.stored_from {
-            Some(from) if gap.start >= from => Class::Repair,
-            _ => Class::Backfill,
-        }
-    }
-
-    /// An absence that is due to be looked at again.
-    fn ask_empties_again(&self, now: Now) -> Option<Question> {
-        let wanted = self.wanted_span(now);
-        let due = self.coverage.empties().rev().find(|empty| {
-            let postponed = self.postponed.get(&empty.span.start).copied();
-            empty.next_ask.max(postponed.unwrap_or(Millis::MIN)) <= now.exchange
-                && !empty.span.intersection(wanted).is_empty()
-                && !self.in_flight.values().any(|q| q.target.start == empty.span.start)
-        })?;
-        let target = due.span;
-        Some(match due.reason {
-            Reason::Absent => self.window(self.bracket(target), target, now),
-            Reason::BeforeHistory => {
-                let ask = Ask::Below { end: target.end };
-                Question { endpoint: Endpoint::History, ask, target }
-            }
-        })
-    }
-
-    fn window(&self, span: Span, target: Span, now: Now) -> Question {
-        let newest = span.start >= self.grid.step(now.exchange, -CANDLES_REACH);
-        let endpoint =
-            if newest && !self.history_only { Endpoint::Candles } else { Endpoint::History };
-        let limit = self.grid.count(span).clamp(1, PAGE_ROWS) as u32;
-        Question { endpoint, ask: Ask::Window { span, limit }, target }
-    }
-
-    /// A range with the next stored row on either side of it. A page with both rows shows by
-    /// itself whether there is anything between them.
-    fn bracket(&self, span: Span) -> Span {
-        let (mut start, mut end) = (span.start, span.end);
-        for empty in self.coverage.empties().rev() {
-            if empty.span.end == start && empty.reason == Reason::Absent {
-                start = empty.span.start;
-            }
-        }
-        for empty in self.coverage.empties() {
-            if empty.span.start == end {
-                end = empty.span.end;
-            }
-        }
-        let below = Span::new(self.grid.step(start, -1), start);
-        let above = Span::new(end, self.grid.next(end));
-        let rows = self.coverage.with_rows();
-        Span::new(
-            if rows.covers(below) { below.start } else { span.start },
-            if rows.covers(above) { above.end } else { span.end },
-        )
+        wanted.extend(self.demands.values().map(|&demand| self.span_of(demand, now)));
+        wanted
     }
 
     /// What is wanted and not covered, apart from bars that only wait for their confirm, and from
     /// those that cannot be read.
     fn missing(&self, now: Now) -> Spans {
-        let mut missing = self.coverage.missing(self.wanted_span(now));
-        for &ts in self.unconfirmed.keys() {
-            missing.remove(self.grid.bar_at(ts));
-        }
+        let mut missing = self.wanted(now).difference(self.coverage.spans());
+        self.waiting.times().for_each(|ts| missing.remove(self.grid.bar_at(ts)));
         missing.difference(&self.left_out)
     }
 
     /// The bars of a range of which nothing is known yet.
     fn open_bars(&self, span: Span) -> i64 {
         let mut open = self.coverage.missing(span);
-        self.unconfirmed.keys().for_each(|&ts| open.remove(self.grid.bar_at(ts)));
+        self.waiting.times().for_each(|ts| open.remove(self.grid.bar_at(ts)));
         open.iter().map(|gap| self.grid.count(gap)).sum()
     }
 
-    fn hear_newest(&mut self, until: Millis, stored: &Stored) {
-        let Newest::Asked(tries) = self.newest else { return };
+    fn hear_newest(&mut self, ticket: u64, until: Millis, stored: &Stored) {
+        let Newest::Asked { tries, ticket: asked, at } = self.newest else { return };
+        if asked != ticket {
+            return;
+        }
         let top = stored.evidence.vouched.last().map_or(until, |span| span.end.max(until));
         if stored.evidence.extent.is_none() && tries + 1 < NEWEST_TRIES {
             self.newest = Newest::Due(tries + 1);
         } else {
             self.newest = Newest::Heard;
+            self.newest_asked_at = at;
             self.closed_end = self.closed_end.max(top);
-        }
-    }
-
-    /// Remembers which ended bars still lack a confirm, and forgets those that have it.
-    fn note_unconfirmed(&mut self, target: Span, stored: &Stored) {
-        let (spans, grid, at) = (self.coverage.spans(), self.grid, stored.at);
-        self.unconfirmed.retain(|&ts, _| !spans.covers(grid.bar_at(ts)));
-        let seen = stored.evidence.unconfirmed.iter().copied();
-        let seen = seen.filter(|&ts| grid.bar_at(ts).end <= at);
-        let looked_for: Vec<Millis> =
-            self.unconfirmed.keys().copied().filter(|&ts| target.contains(ts)).collect();
-        for ts in seen.chain(looked_for) {
-            let new = Unconfirmed { looks: 0, due: at + CONFIRM_AGAIN_MS[0] };
-            let bar = self.unconfirmed.entry(ts).or_insert(new);
-            if bar.due <= at {
-                bar.looks += 1;
-                bar.due = at + CONFIRM_AGAIN_MS.get(bar.looks).copied().unwrap_or(0);
-            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, TrySendError, never, select};
 use log::{debug, warn};
 
-use crate::control::{Action, Control, Input};
+use crate::control::{Action, Control, Damage, Input};
 use crate::grants::Grants;
 use crate::logging::Repeats;
 use crate::poller::Report;
@@ -233,9 +233,12 @@ impl Supervisor<'_> {
                 self.control.on(now, Input::Stored { ticket, stored: &stored });
             }
             Event::Receipt(Receipt::Broken { ticket, error }) => {
-                let everything = error.scope() == Scope::WholeDisk;
+                let damage = match error.scope() {
+                    Scope::ThisFile => Damage::File,
+                    Scope::WholeDisk => Damage::Disk,
+                };
                 let error = error.to_string();
-                self.control.on(now, Input::Broken { ticket, error, everything });
+                self.control.on(now, Input::Broken { ticket, error, damage });
             }
             // A channel without senders is always ready: it must not be heard again.
             Event::PollersGone => {

@@ -5,7 +5,7 @@ use crate::bar::Bar;
 use crate::candle::Candle;
 use crate::coverage::Coverage;
 use crate::page::{Page, Refused};
-use crate::plan::Wanted;
+use crate::plan::{Plan, Wanted};
 use crate::wire::Rate;
 
 const T0: Millis = 1_714_521_600_000;
@@ -225,10 +225,10 @@ fn a_broken_file_ends_its_instrument_and_a_full_disk_everything() {
     read_clock(&mut control);
     let action = control.next(now(0)).unwrap();
     let error = "malformed".to_owned();
-    control.on(now(0), Input::Broken { ticket: action.ticket, error, everything: false });
+    control.on(now(0), Input::Broken { ticket: action.ticket, error, damage: Damage::File });
     let action = control.next(now(0)).unwrap();
     assert_eq!(asked(&action).0, "C1-USDT");
     let error = "disk full".to_owned();
-    control.on(now(0), Input::Broken { ticket: action.ticket, error, everything: true });
+    control.on(now(0), Input::Broken { ticket: action.ticket, error, damage: Damage::Disk });
     assert_eq!(control.gave_up(), Some("disk full"));
 }

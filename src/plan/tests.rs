@@ -106,7 +106,7 @@ fn run(plan: &mut Plan, model: &mut Model) -> BTreeSet<Millis> {
         assert!(ticket < 5_000, "the plan does not come to an end: {plan:?}");
         let now = model.now();
         if let Some(question) = CLASSES.iter().find_map(|&class| plan.question(class, now)) {
-            plan.asked(ticket, question);
+            plan.asked(ticket, question, model.now());
             waiting.push((ticket, question));
             assert!(waiting.len() <= IN_FLIGHT_MAX);
             if model.random.below(3) > 0 {
@@ -169,14 +169,14 @@ fn blocks_come_newest_first_and_each_oldest_first() {
     let mut plan = fresh(10);
     let now = model.now();
     let newest = plan.question(Class::Newest, now).unwrap();
-    plan.asked(0, newest);
+    plan.asked(0, newest, model.now());
     let page = model.answer(newest);
     plan.stored(0, &receipt(&page, model.now));
     let mut starts = Vec::new();
     for ticket in 1..=12 {
         let question = plan.question(Class::Backfill, now).unwrap();
         starts.push((T0 - question.target.start) / MINUTE);
-        plan.asked(ticket, question);
+        plan.asked(ticket, question, model.now());
         let page = model.answer(question);
         plan.stored(ticket, &receipt(&page, model.now));
     }
@@ -309,11 +309,11 @@ fn one_false_empty_page_costs_two_requests() {
     let mut model = Model::new(-60 * 1_440..0);
     let mut plan = fresh(3);
     let newest = plan.question(Class::Newest, model.now()).unwrap();
-    plan.asked(9_000, newest);
+    plan.asked(9_000, newest, model.now());
     let page = model.answer(newest);
     plan.stored(9_000, &receipt(&page, model.now));
     let deceived = plan.question(Class::Backfill, model.now()).unwrap();
-    plan.asked(9_001, deceived);
+    plan.asked(9_001, deceived, model.now());
     plan.stored(9_001, &receipt(&Page::new(deceived.ask, Vec::new(), Vec::new()), model.now));
     model.asked.clear();
     run(&mut plan, &mut model);
