@@ -30,9 +30,10 @@
 //! |---|---|---|
 //! | faces | `cli` `main` | talk to people and scripts |
 //! | assembly | `engine` `supervisor` `inquiry` `config` `logging` | start, stop, put together |
-//! | threads | `poller` `writer` `signal` | carry out, one loop each |
-//! | edges | `http` `socket` `proxy` `roots` `store` `grants` `lock` `thread` | all I/O there is |
+//! | threads | `poller` `writer` `desk` `signal` | carry out, one loop each |
+//! | edges | `http` `socket` `proxy` `roots` `store` `grants` `lock` `lines` `thread` | all I/O |
 //! | brains | `control` `plan` `limit` `backoff` `session` `breaker` `mode` | only decide |
+//! |  | `view` `request` | say what was decided, in data |
 //! | wire | `okx` `wire` | turn bytes into words and back |
 //! | words | `time` `span` `bar` `candle` `instrument` `page` `coverage` `spelling` | mean things |
 //!
@@ -129,6 +130,8 @@ pub mod config;
 #[doc(hidden)]
 pub mod control;
 #[doc(hidden)]
+pub mod desk;
+#[doc(hidden)]
 pub mod engine;
 #[doc(hidden)]
 pub mod grants;
@@ -139,10 +142,11 @@ pub mod inquiry;
 #[doc(hidden)]
 pub mod limit;
 #[doc(hidden)]
+pub mod lines;
+#[doc(hidden)]
 pub mod lock;
 #[doc(hidden)]
 pub mod logging;
-#[doc(hidden)]
 #[doc(hidden)]
 pub mod mode;
 #[doc(hidden)]
@@ -153,6 +157,8 @@ pub mod plan;
 pub mod poller;
 #[doc(hidden)]
 pub mod proxy;
+#[doc(hidden)]
+pub mod request;
 #[doc(hidden)]
 pub mod roots;
 #[doc(hidden)]
@@ -167,6 +173,8 @@ pub mod spelling;
 pub mod supervisor;
 #[doc(hidden)]
 pub mod thread;
+#[doc(hidden)]
+pub mod view;
 #[doc(hidden)]
 pub mod wire;
 #[doc(hidden)]

@@ -9,10 +9,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, bounded};
 
 /// How long a command waits for another one to end.
-const WAIT: Duration = Duration::from_secs(10);
+pub const WAIT: Duration = Duration::from_secs(10);
+/// How long whoever only looks may be in the way of somebody who takes the lock, at most.
+const LOOK: Duration = Duration::from_millis(100);
+/// The file, in the data folder.
+const FILE: &str = ".lock";
 
 /// The right to write in a folder. It ends with this value.
 #[derive(Debug)]
@@ -64,49 +68,125 @@ impl Lock {
         Lock::take_within(data_dir, WAIT)
     }
 
-    fn take_within(data_dir: &Path, wait: Duration) -> Result<Lock, LockError> {
-        let path = data_dir.join(".lock");
-        let failed = |source| LockError::Io { path: path.clone(), source };
-        fs::create_dir_all(data_dir).map_err(failed)?;
-        let mut open = OpenOptions::new();
-        let file = open.read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = match Lock::acquire(file.map_err(failed)?, &path, wait) {
-            Ok(Some(file)) => file,
-            Ok(None) => {
-                return Err(LockError::Held { data_dir: data_dir.to_owned(), pid: pid(&path) });
-            }
-            Err(source) => return Err(failed(source)),
-        };
-        let pid = std::process::id();
-        file.set_len(0).and_then(|()| writeln!(file, "{pid}")).map_err(failed)?;
-        Ok(Lock { _file: file })
+    /// Who holds the lock of a folder at this moment: the pid that the holder has written, or
+    /// nothing where nobody holds it, or has not said yet who it is. Changes and makes nothing.
+    pub fn holder(data_dir: &Path) -> Option<u32> {
+        let path = data_dir.join(FILE);
+        let file = File::open(&path).ok()?;
+        // Two who look are not in each other's way. The file's end gives back what was got.
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => pid(&path),
+            _ => None,
+        }
     }
 
-    /// Waits for the lock on a thread of its own, because a wait for a file lock knows no
-    /// deadline. If the lock comes too late nobody takes it, and it is given back at once.
-    fn acquire(file: File, path: &Path, wait: Duration) -> io::Result<Option<File>> {
-        match file.try_lock() {
-            Ok(()) => return Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => log::info!(
-                target: "lock",
-                "{} is writing in {}: waiting up to {} s for it",
-                pid(path).map_or("another process".to_owned(), |pid| format!("process {pid}")),
-                path.parent().unwrap_or(path).display(),
-                wait.as_secs()
-            ),
-            Err(TryLockError::Error(error)) => return Err(error),
+    fn take_within(data_dir: &Path, wait: Duration) -> Result<Lock, LockError> {
+        let mut waiting = Waiting::new(data_dir)?;
+        if let Some(lock) = waiting.take(Duration::ZERO)? {
+            return Ok(lock);
         }
-        let (locked, taken) = bounded(1);
-        let (exits, _) = bounded(1);
-        crate::thread::spawn("lock", &exits, move || {
-            let result = file.lock().map(|()| file);
-            let _ = locked.send(result);
-        })?;
-        match taken.recv_timeout(wait) {
-            Ok(result) => result.map(Some),
-            Err(_) => Ok(None),
+        waiting.tell(wait);
+        waiting.take(wait)?.ok_or_else(|| waiting.held())
+    }
+
+    /// Writes into the file who has it.
+    fn sign(mut file: File) -> io::Result<Lock> {
+        let pid = std::process::id();
+        file.set_len(0).and_then(|()| writeln!(file, "{pid}"))?;
+        Ok(Lock { _file: file })
+    }
+}
+
+/// A lock that is asked for, and may be held by somebody else for now. With this value the wait
+/// for it ends.
+#[derive(Debug)]
+pub struct Waiting {
+    data_dir: PathBuf,
+    path: PathBuf,
+    /// Until a thread waits with it.
+    file: Option<File>,
+    queue: Option<Receiver<io::Result<File>>>,
+}
+
+impl Waiting {
+    /// Asks for the lock of a folder, and makes the folder if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The file of the lock cannot be made.
+    pub fn new(data_dir: &Path) -> Result<Waiting, LockError> {
+        let path = data_dir.join(FILE);
+        let mut open = OpenOptions::new();
+        open.read(true).write(true).create(true).truncate(false);
+        match fs::create_dir_all(data_dir).and_then(|()| open.open(&path)) {
+            Ok(file) => {
+                let data_dir = data_dir.to_owned();
+                Ok(Waiting { data_dir, path, file: Some(file), queue: None })
+            }
+            Err(source) => Err(LockError::Io { path, source }),
         }
     }
+
+    /// Takes the lock if it is free, or becomes so in time. Not to be called again once it was
+    /// given.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be locked or written; that it is held is none.
+    pub fn take(&mut self, wait: Duration) -> Result<Option<Lock>, LockError> {
+        let taken = self.wait(wait).and_then(|file| file.map(Lock::sign).transpose());
+        taken.map_err(|source| LockError::Io { path: self.path.clone(), source })
+    }
+
+    /// Says in the log for whom we wait, and how long.
+    pub fn tell(&self, wait: Duration) {
+        let holder = pid(&self.path);
+        log::info!(
+            target: "lock",
+            "{} is writing in {}: waiting up to {} s for it",
+            holder.map_or("another process".to_owned(), |pid| format!("process {pid}")),
+            self.data_dir.display(),
+            wait.as_secs()
+        );
+    }
+
+    /// That somebody else has it.
+    pub fn held(&self) -> LockError {
+        LockError::Held { data_dir: self.data_dir.clone(), pid: pid(&self.path) }
+    }
+
+    fn wait(&mut self, mut wait: Duration) -> io::Result<Option<File>> {
+        if let Some(file) = self.file.take() {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(file)),
+                Err(TryLockError::Error(error)) => return Err(error),
+                // Nobody writes there: somebody looks, and will have done so in a moment.
+                Err(TryLockError::WouldBlock) if file.try_lock_shared().is_ok() => {
+                    wait = wait.max(LOOK);
+                }
+                Err(TryLockError::WouldBlock) if wait.is_zero() => {
+                    self.file = Some(file);
+                    return Ok(None);
+                }
+                Err(TryLockError::WouldBlock) => {}
+            }
+            self.queue = Some(queue(file)?);
+        }
+        let Some(queue) = &self.queue else { return Ok(None) };
+        queue.recv_timeout(wait).map_or(Ok(None), |taken| taken.map(Some))
+    }
+}
+
+/// Waits for the lock on a thread of its own, because a wait for a file lock knows no deadline. If
+/// the lock comes too late nobody takes it, and it is given back at once.
+fn queue(file: File) -> io::Result<Receiver<io::Result<File>>> {
+    let (locked, taken) = bounded(0);
+    let (exits, _) = bounded(1);
+    crate::thread::spawn("lock", &exits, move || {
+        let result = file.lock().map(|()| file);
+        let _ = locked.send(result);
+    })?;
+    Ok(taken)
 }
 
 /// Who holds the lock, as far as the file tells.
@@ -127,6 +207,57 @@ mod tests {
         assert!(second.to_string().contains(&std::process::id().to_string()), "{second}");
         drop(first);
         Lock::take(&data_dir).unwrap();
+    }
+
+    #[test]
+    fn a_look_tells_the_holder_and_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("data");
+        assert_eq!(Lock::holder(&data_dir), None);
+        assert!(!data_dir.exists(), "a look makes nothing");
+        let lock = Lock::take(&data_dir).unwrap();
+        assert_eq!(Lock::holder(&data_dir), Some(std::process::id()));
+        drop(lock);
+        assert_eq!(Lock::holder(&data_dir), None, "the pid in the file proves nothing");
+    }
+
+    #[test]
+    fn whoever_looks_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Lock::take(dir.path()).unwrap());
+        let looking = File::open(dir.path().join(FILE)).unwrap();
+        looking.try_lock_shared().unwrap();
+        assert_eq!(Lock::holder(dir.path()), None);
+        let path = dir.path().to_owned();
+        let second = std::thread::spawn(move || Lock::take_within(&path, Duration::from_secs(60)));
+        drop(looking);
+        second.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_lock_is_asked_for_again_and_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Lock::take(dir.path()).unwrap();
+        let mut waiting = Waiting::new(dir.path()).unwrap();
+        for wait_ms in [0, 0, 1, 0, 1] {
+            assert!(waiting.take(Duration::from_millis(wait_ms)).unwrap().is_none());
+        }
+        drop(first);
+        let lock = waiting.take(Duration::from_secs(60)).unwrap();
+        assert!(lock.is_some());
+        drop(lock);
+        drop(Lock::take(dir.path()).unwrap());
+    }
+
+    #[test]
+    fn a_wait_that_is_given_up_takes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Lock::take(dir.path()).unwrap();
+        let mut waiting = Waiting::new(dir.path()).unwrap();
+        assert!(waiting.take(Duration::from_millis(1)).unwrap().is_none());
+        drop(waiting);
+        drop(first);
+        Lock::take_within(dir.path(), Duration::from_secs(60)).unwrap();
     }
 
     #[test]

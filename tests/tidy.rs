@@ -12,9 +12,12 @@ use std::path::Path;
 const LAYERS: [(&str, &[&str]); 7] = [
     ("words", &["time", "span", "candle", "bar", "instrument", "page", "coverage", "spelling"]),
     ("wire", &["wire", "okx"]),
-    ("brains", &["limit", "backoff", "breaker", "mode", "plan", "control", "session"]),
-    ("edges", &["thread", "http", "socket", "proxy", "roots", "store", "lock", "grants"]),
-    ("threads", &["poller", "writer", "signal"]),
+    (
+        "brains",
+        &["limit", "backoff", "breaker", "mode", "plan", "control", "session", "view", "request"],
+    ),
+    ("edges", &["thread", "http", "socket", "proxy", "roots", "store", "lock", "lines", "grants"]),
+    ("threads", &["poller", "writer", "desk", "signal"]),
     ("assembly", &["supervisor", "engine", "inquiry", "config", "logging"]),
     ("faces", &["lib", "cli", "main"]),
 ];

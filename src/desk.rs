@@ -1,0 +1,374 @@
+//! The desk: where one-shot commands ask a running daemon for what only it may do.
+//!
+//! A porter, the thread `desk`, takes connections and hands each to one of a few clerks, the
+//! threads `desk-1` and so on; when all are busy it says so. A clerk hears one request, brings it
+//! to the supervisor as a [`Call`], and passes on the answers until the last, or until the client
+//! has gone: then the call's `answers` are disconnected, and the request is over. All of them end
+//! when the [`DeskHandle`] is dropped; then nobody can call any more.
+//!
+//! **Invariant:** whatever clients do, at most [`THREADS`] threads run, each keeps one line in
+//! memory, and each comes back within [`LOOK_MS`] to see whether it is to end.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
+use log::warn;
+
+use crate::lines::{LineError, Lines, socket_path};
+use crate::request::{Answer, REQUEST_BYTES_MAX, Request};
+use crate::thread::{self, Exit};
+use crate::time::{Deadline, Millis, SECOND};
+
+/// Threads that are started, each of which tells its end once.
+pub const THREADS: usize = 1 + CLERKS;
+
+/// Clients that are served at once. A person has one or two; a script that has more can wait.
+const CLERKS: usize = 8;
+/// Calls that wait for the supervisor: each clerk has one at most.
+const CALLS_WAITING: usize = CLERKS;
+/// Answers that wait for a client: the last one, and a few views of the way there. A slow client
+/// misses some views, which the next one makes good.
+const ANSWERS_WAITING: usize = 4;
+/// How long a client may take to say what it wants, and to take an answer.
+const PATIENCE_MS: Millis = 5 * SECOND;
+/// How often a clerk looks whether its client is still there, and whether it is to end.
+const LOOK_MS: Millis = 250;
+/// How long the porter rests when no connection can be taken, for want of files for example.
+const REST: Duration = Duration::from_secs(1);
+/// How long the end of all threads is waited for: some looks.
+const LEAVE: Duration = Duration::from_secs(2);
+/// The folder in which the socket is made, so that nobody else can connect before it is closed to
+/// them.
+const DRAFT_FOLDER: &str = ".desk";
+
+/// What a client is told that cannot be served now.
+const BUSY: &str = "the daemon is busy with other commands: try again when one is done";
+
+/// What a client wants, for the supervisor.
+#[derive(Debug)]
+pub struct Call {
+    /// The request.
+    pub request: Request,
+    /// Where the answers go, by `try_send` alone. While it is full a view is left out, and the
+    /// last answer tried again. Disconnected: the client has gone, and its request with it.
+    pub answers: Sender<Answer>,
+}
+
+/// Why there is no desk. A daemon works without one all the same.
+#[derive(Debug)]
+pub enum DeskError {
+    /// The system has no room for the path of the socket.
+    TooLong {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Where the socket would be there is something else.
+    Taken {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The socket cannot be made.
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for DeskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeskError::TooLong { path } => write!(
+                f,
+                "{}: {} bytes are too long for the path of a socket: choose a shorter data_dir",
+                path.display(),
+                path.as_os_str().len()
+            ),
+            DeskError::Taken { path } => {
+                write!(f, "{} is no socket: move it elsewhere", path.display())
+            }
+            DeskError::Io { path, source } => {
+                write!(f, "{}: cannot listen: {source}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for DeskError {}
+
+/// The socket's file, which goes with this value.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // One that stays is refused by the system, and replaced by the next daemon.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A desk that takes calls, but is not manned yet: clients wait.
+#[derive(Debug)]
+pub struct Desk {
+    listener: UnixListener,
+    file: SocketFile,
+    patience_ms: Millis,
+}
+
+impl Desk {
+    /// Makes the socket in a data folder, for the user alone. What an earlier daemon has left is
+    /// replaced: the caller must hold the folder's lock, so nobody listens there.
+    ///
+    /// # Errors
+    ///
+    /// The path is too long, or taken by something else, or the system refuses.
+    pub fn open(data_dir: &Path) -> Result<Desk, DeskError> {
+        let path = socket_path(data_dir);
+        if SocketAddr::from_pathname(&path).is_err() {
+            return Err(DeskError::TooLong { path });
+        }
+        if fs::symlink_metadata(&path).is_ok_and(|found| !found.file_type().is_socket()) {
+            return Err(DeskError::Taken { path });
+        }
+        match listen(data_dir, &path) {
+            Ok(listener) => Ok(Desk { listener, file: SocketFile(path), patience_ms: PATIENCE_MS }),
+            Err(source) => Err(DeskError::Io { path, source }),
+        }
+    }
+
+    /// Starts the threads. Calls come to the receiver until the handle is dropped.
+    ///
+    /// # Errors
+    ///
+    /// A thread cannot be started.
+    pub fn start(self, exits: &Sender<Exit>) -> io::Result<(DeskHandle, Receiver<Call>)> {
+        let (calls, heard) = bounded(CALLS_WAITING);
+        // Nothing is ever sent by these two: the end of one side is the message.
+        let ((stop, stopped), (present, gone)) = (bounded(0), bounded(0));
+        // A connection for each clerk that is free, so it never waits there.
+        let ((visitors, received), (free, idle)) = (bounded(CLERKS), bounded(CLERKS));
+        for number in 1..=CLERKS {
+            // All are free from the start, running or not.
+            let _ = free.try_send(());
+            let clerk = Clerk {
+                visitors: received.clone(),
+                free: free.clone(),
+                calls: calls.clone(),
+                stopped: stopped.clone(),
+                patience_ms: self.patience_ms,
+                _present: present.clone(),
+            };
+            thread::spawn(format!("desk-{number}"), exits, move || clerk.run())?;
+        }
+        let listener = self.listener;
+        let porter = Porter { listener, visitors, idle, stopped, _present: present };
+        thread::spawn("desk", exits, move || porter.run())?;
+        Ok((DeskHandle { stop: Some(stop), gone, file: self.file }, heard))
+    }
+}
+
+/// Binds in a folder that nobody else enters, and moves the socket out once it is closed to them.
+/// The move also replaces what was there.
+fn listen(data_dir: &Path, path: &Path) -> io::Result<UnixListener> {
+    let folder = data_dir.join(DRAFT_FOLDER);
+    let draft = folder.join("s");
+    let absent = |error: &io::Error| error.kind() == ErrorKind::NotFound;
+    match DirBuilder::new().mode(0o700).create(&folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => fs::set_permissions(&folder, Permissions::from_mode(0o700))?,
+    }
+    fs::remove_file(&draft).or_else(|error| if absent(&error) { Ok(()) } else { Err(error) })?;
+    let listener = UnixListener::bind(&draft)?;
+    fs::set_permissions(&draft, Permissions::from_mode(0o600))?;
+    fs::rename(&draft, path)?;
+    // An empty folder that stays is in nobody's way.
+    let _ = fs::remove_dir(&folder);
+    Ok(listener)
+}
+
+/// The manned desk. With this value it ends: calls that are under way are dropped, after what has
+/// been answered already is passed on. To be dropped before the lock is given back.
+#[derive(Debug)]
+pub struct DeskHandle {
+    stop: Option<Sender<Infallible>>,
+    gone: Receiver<Infallible>,
+    file: SocketFile,
+}
+
+impl Drop for DeskHandle {
+    fn drop(&mut self) {
+        self.stop = None;
+        // The porter waits in the system, where only a connection wakes it.
+        let _ = UnixStream::connect(&self.file.0);
+        select! {
+            recv(self.gone) -> _ => {}
+            default(LEAVE) => warn!(target: "desk", "the desk does not end and is left behind"),
+        }
+    }
+}
+
+/// Takes connections and gives them to clerks.
+struct Porter {
+    listener: UnixListener,
+    visitors: Sender<UnixStream>,
+    /// A token for each clerk that is free.
+    idle: Receiver<()>,
+    stopped: Receiver<Infallible>,
+    _present: Sender<Infallible>,
+}
+
+impl Porter {
+    fn run(self) {
+        let mut failing = false;
+        loop {
+            let accepted = self.listener.accept();
+            if is_over(&self.stopped) {
+                return;
+            }
+            match accepted {
+                Ok((stream, _)) => {
+                    failing = false;
+                    if !self.receive(stream) {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        warn!(target: "desk", "no connection can be taken: {error}");
+                    }
+                    select! {
+                        recv(self.stopped) -> _ => return,
+                        default(REST) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells whether there is any clerk at all.
+    fn receive(&self, stream: UnixStream) -> bool {
+        match self.idle.try_recv() {
+            Ok(()) => self.visitors.try_send(stream).is_ok(),
+            Err(TryRecvError::Empty) => {
+                // So short a line goes into the empty buffer of a new connection at once.
+                let line = Answer::Refused(BUSY.to_owned()).encode();
+                let _ = Lines::new(stream).write(line.as_bytes(), Deadline::after(LOOK_MS));
+                true
+            }
+            Err(TryRecvError::Disconnected) => false,
+        }
+    }
+}
+
+fn is_over(stopped: &Receiver<Infallible>) -> bool {
+    stopped.try_recv() == Err(TryRecvError::Disconnected)
+}
+
+/// Serves one client after the other.
+struct Clerk {
+    visitors: Receiver<UnixStream>,
+    free: Sender<()>,
+    calls: Sender<Call>,
+    stopped: Receiver<Infallible>,
+    patience_ms: Millis,
+    _present: Sender<Infallible>,
+}
+
+impl Clerk {
+    fn run(self) {
+        while let Ok(stream) = self.visitors.recv() {
+            // Whatever ends a conversation ends it for that client alone.
+            let _ = self.serve(Lines::new(stream));
+            let _ = self.free.try_send(());
+        }
+    }
+
+    fn serve(&self, mut lines: Lines) -> Result<(), LineError> {
+        let request = match self.hear(&mut lines) {
+            Ok(line) => Request::decode(&line).map_err(|error| error.to_string()),
+            Err(LineError::Closed) => return Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
+        match request.and_then(|request| self.call(request)) {
+            Ok(answers) => self.attend(&mut lines, &answers),
+            Err(refusal) => self.tell(&mut lines, &Answer::Refused(refusal)),
+        }
+    }
+
+    /// The client's one line.
+    fn hear(&self, lines: &mut Lines) -> Result<Vec<u8>, LineError> {
+        let patience = Deadline::after(self.patience_ms);
+        while patience.left().is_some() && !is_over(&self.stopped) {
+            let look = Deadline::after(LOOK_MS.min(self.patience_ms));
+            if let Some(line) = lines.read(REQUEST_BYTES_MAX, look)? {
+                return Ok(line);
+            }
+        }
+        Err(LineError::Closed)
+    }
+
+    /// Brings a request to the supervisor.
+    fn call(&self, request: Request) -> Result<Receiver<Answer>, String> {
+        let (answers, heard) = bounded(ANSWERS_WAITING);
+        let leaving = || "the daemon is about to end".to_owned();
+        select! {
+            send(self.calls, Call { request, answers }) -> sent => {
+                sent.map(|()| heard).map_err(|_| leaving())
+            }
+            recv(self.stopped) -> _ => Err(leaving()),
+            default(Duration::from_millis(self.patience_ms.unsigned_abs())) => Err(BUSY.to_owned()),
+        }
+    }
+
+    /// Passes on what the supervisor answers, until the last of it.
+    fn attend(&self, lines: &mut Lines, answers: &Receiver<Answer>) -> Result<(), LineError> {
+        let mut look = Deadline::after(LOOK_MS);
+        loop {
+            let answer = select! {
+                recv(answers) -> answer => answer.map(Some).map_err(|_| LineError::Closed)?,
+                recv(self.stopped) -> _ => {
+                    return answers.try_iter().try_for_each(|answer| self.tell(lines, &answer));
+                }
+                default(look.left().unwrap_or_default()) => None,
+            };
+            if let Some(answer) = answer {
+                self.tell(lines, &answer)?;
+                if answer.is_last() {
+                    return Ok(());
+                }
+            }
+            if look.left().is_none() {
+                if !lines.is_quiet() {
+                    return Err(LineError::Closed);
+                }
+                look = Deadline::after(LOOK_MS);
+            }
+        }
+    }
+
+    /// Sends an answer, as long as the client has patience and we are not to end.
+    fn tell(&self, lines: &mut Lines, answer: &Answer) -> Result<(), LineError> {
+        let (line, patience) = (answer.encode(), Deadline::after(self.patience_ms));
+        let mut rest = line.as_bytes();
+        loop {
+            rest = lines.write(rest, Deadline::after(LOOK_MS.min(self.patience_ms)))?;
+            if rest.is_empty() {
+                return Ok(());
+            }
+            if patience.left().is_none() || is_over(&self.stopped) {
+                return Err(LineError::Closed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
