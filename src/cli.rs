@@ -12,8 +12,10 @@ pub mod house;
 pub mod list;
 pub mod outcome;
 pub mod overview;
+pub mod paint;
 pub mod progress;
 pub mod query;
+pub mod sight;
 pub mod status;
 mod survey;
 pub mod symbols;
@@ -23,7 +25,7 @@ pub mod table;
 mod tests;
 
 use std::ffi::OsString;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -32,6 +34,7 @@ use crate::cli::export::Export;
 use crate::cli::gaps::Gaps;
 use crate::cli::house::House;
 use crate::cli::outcome::{Exit, Failure};
+use crate::cli::paint::Paint;
 use crate::cli::progress::Screen;
 use crate::config::{Config, Environment, InstrumentConfig};
 use crate::engine::Setup;
@@ -83,6 +86,8 @@ struct Session {
     identity: Identity,
     wanted: Vec<house::Wanted>,
     screen: Screen,
+    /// For what goes to standard output.
+    paint: Paint,
 }
 
 impl Session {
@@ -113,7 +118,8 @@ impl Session {
             enabled: known.enabled,
         });
         let wanted = wanted.collect();
-        Ok(Session { environment, identity, wanted, screen, config })
+        let paint = Paint::new(io::stdout().is_terminal() && !environment.is_plain);
+        Ok(Session { environment, identity, wanted, screen, paint, config })
     }
 
     fn house(&self) -> House<'_> {
@@ -160,7 +166,7 @@ impl Session {
     ) -> Result<Exit, Failure> {
         let house = &self.house();
         match command {
-            Command::Status { json } => status::status(house, json, self.now(), out),
+            Command::Status { json } => status::status(house, json, self.now(), self.paint, out),
             Command::Sync(which) => {
                 let wanted = self.which(&which)?;
                 sync::sync(&self.setup()?, &wanted, &self.screen, out, notes)

@@ -31,11 +31,11 @@
 //! | faces | `cli` `main` | talk to people and scripts |
 //! | assembly | `engine` `supervisor` `inquiry` `config` `logging` | start, stop, put together |
 //! | threads | `poller` `writer` `desk` `signal` | carry out, one loop each |
-//! | edges | `http` `socket` `proxy` `roots` `store` `grants` `lock` `lines` `thread` | all I/O |
+//! | edges | `http` `socket` `proxy` `roots` `store` `grants` `lock` `lines` `thread` `board` | all I/O |
 //! | brains | `control` `plan` `limit` `backoff` `session` `breaker` `mode` | only decide |
 //! |  | `view` `request` | say what was decided, in data |
 //! | wire | `okx` `wire` | turn bytes into words and back |
-//! | words | `time` `span` `bar` `candle` `instrument` `page` `coverage` `spelling` | mean things |
+//! | words | `time` `span` `bar` `candle` `instrument` `page` `coverage` `snapshot` `spelling` | mean things |
 //!
 //! **Architecture invariant:** brains know no socket, file, thread, sleep or clock. They are told
 //! what happened and when it is, and answer with what to do next, so that a table of a test can
@@ -122,6 +122,8 @@ pub mod time;
 #[doc(hidden)]
 pub mod backoff;
 #[doc(hidden)]
+pub mod board;
+#[doc(hidden)]
 pub mod breaker;
 #[doc(hidden)]
 pub mod cli;
@@ -165,6 +167,8 @@ pub mod roots;
 pub mod session;
 #[doc(hidden)]
 pub mod signal;
+#[doc(hidden)]
+pub mod snapshot;
 #[doc(hidden)]
 pub mod socket;
 #[doc(hidden)]

@@ -10,13 +10,32 @@ use std::path::Path;
 
 /// The modules at the top of `src`, layer by layer. A file imports its own layer and lower ones.
 const LAYERS: [(&str, &[&str]); 7] = [
-    ("words", &["time", "span", "candle", "bar", "instrument", "page", "coverage", "spelling"]),
+    (
+        "words",
+        &[
+            "time",
+            "span",
+            "candle",
+            "bar",
+            "instrument",
+            "page",
+            "coverage",
+            "snapshot",
+            "spelling",
+        ],
+    ),
     ("wire", &["wire", "okx"]),
     (
         "brains",
         &["limit", "backoff", "breaker", "mode", "plan", "control", "session", "view", "request"],
     ),
-    ("edges", &["thread", "http", "socket", "proxy", "roots", "store", "lock", "lines", "grants"]),
+    (
+        "edges",
+        &[
+            "thread", "http", "socket", "proxy", "roots", "store", "lock", "lines", "board",
+            "grants",
+        ],
+    ),
     ("threads", &["poller", "writer", "desk", "signal"]),
     ("assembly", &["supervisor", "engine", "inquiry", "config", "logging"]),
     ("faces", &["lib", "cli", "main"]),

@@ -1,4 +1,4 @@
-//! `status` without a daemon: what the files tell.
+//! `status`: what the files tell, and what a daemon shows of itself.
 //!
 //! **Invariant:** it reads ledgers and newest rows alone, never a whole table, so it answers at
 //! once however much is stored.
@@ -11,14 +11,17 @@ use serde::Serialize;
 use crate::bar::Bar;
 use crate::cli::house::{House, Wanted};
 use crate::cli::outcome::{Exit, Failure, finish, write_json};
+use crate::cli::paint::{Paint, Tone};
+use crate::cli::sight::{Daemon, Sight, tone};
 use crate::cli::table::{
-    Align, Layout, count, format_bytes, format_share, short_length, short_time,
+    Align, Layout, count, format_bytes, format_share, short_length, short_time, write_wrapped,
 };
 use crate::coverage::Coverage;
 use crate::instrument::Instrument;
+use crate::snapshot::{InstrumentView, SeriesView, StreamView};
 use crate::store::StoreError;
 use crate::store::read::Reader;
-use crate::time::{Millis, format_time};
+use crate::time::{Millis, SECOND, format_time};
 
 /// Everything that `status` knows. The names are public: scripts read them.
 #[derive(Clone, Debug, Serialize)]
@@ -33,26 +36,20 @@ struct Report {
     instruments: Vec<InstrumentStatus>,
 }
 
-/// The daemon. The default is that there is none.
-#[derive(Clone, Debug, Default, Serialize)]
-struct Daemon {
-    running: bool,
-    pid: Option<u32>,
-    uptime_ms: Option<Millis>,
-}
-
-/// The stream. The default is that there is none.
+/// The stream; `websocket status` tells more of it. The default is that there is none.
 #[derive(Clone, Debug, Serialize)]
 struct WebSocket {
     connected: bool,
     subscriptions: u32,
-    reconnects: u32,
-    breaker: &'static str,
+    reconnects: u64,
+    breaker: String,
+    last_error: Option<String>,
 }
 
-impl Default for WebSocket {
-    fn default() -> WebSocket {
-        WebSocket { connected: false, subscriptions: 0, reconnects: 0, breaker: "closed" }
+impl WebSocket {
+    fn new(stream: StreamView) -> WebSocket {
+        let StreamView { connected, subscriptions, reconnects, breaker, last_error, .. } = stream;
+        WebSocket { connected, subscriptions, reconnects, breaker, last_error }
     }
 }
 
@@ -60,11 +57,13 @@ impl Default for WebSocket {
 struct InstrumentStatus {
     symbol: String,
     enabled: bool,
-    mode: &'static str,
-    reason: &'static str,
+    mode: String,
+    reason: String,
+    /// Whether it should be streamed, and is not.
+    fell_back: bool,
     /// The file and its log.
     bytes: u64,
-    /// Why the file could not be read.
+    /// Why the file could not be read, or is left alone.
     error: Option<String>,
     series: Vec<SeriesStatus>,
 }
@@ -91,45 +90,105 @@ struct SeriesStatus {
     before_history: i64,
     odd_rows: i64,
     /// How the newest rows come: known to a daemon alone.
-    via: Option<&'static str>,
+    via: Option<String>,
     last_sync: Option<Millis>,
     last_sync_datetime: Option<String>,
     last_error: Option<String>,
 }
 
-/// Tells the state of everything configured at the time `now` of the exchange's clock.
+/// Tells the state of everything configured at the time `now` of the exchange's clock, which a
+/// running daemon knows better.
 pub fn status(
     house: &House<'_>,
     json: bool,
     now: Millis,
+    paint: Paint,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
+    show(house, Sight::look(house.data_dir).as_ref(), json, now, paint, out)
+}
+
+fn show(
+    house: &House<'_>,
+    sight: Option<&Sight>,
+    json: bool,
+    now: Millis,
+    paint: Paint,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let now = sight.map_or(now, Sight::now);
+    let stream = sight.map_or_else(StreamView::default, |sight| sight.snapshot.stream.clone());
     let report = Report {
         now,
         now_datetime: format_time(now),
         config: house.config_text(),
         data_dir: house.data_dir.display().to_string(),
-        daemon: Daemon::default(),
-        websocket: WebSocket::default(),
-        instruments: house.instruments.iter().map(|wanted| look(house, wanted, now)).collect(),
+        daemon: sight.map_or_else(Daemon::default, Sight::daemon),
+        websocket: WebSocket::new(stream),
+        instruments: house
+            .instruments
+            .iter()
+            .map(|wanted| look(house, sight, wanted, now))
+            .collect(),
     };
-    finish(if json { write_json(&report, out) } else { write_text(&report, out) }, out)
+    if json {
+        return finish(write_json(&report, out), out);
+    }
+    finish(write_text(&report, sight, paint, out), out)
 }
 
-fn look(house: &House<'_>, wanted: &Wanted, now: Millis) -> InstrumentStatus {
+fn look(
+    house: &House<'_>,
+    sight: Option<&Sight>,
+    wanted: &Wanted,
+    now: Millis,
+) -> InstrumentStatus {
     let instrument = &wanted.instrument;
     let (series, error) = match all_series(house, instrument, now) {
         Ok(series) => (series, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
-    InstrumentStatus {
+    let mut status = InstrumentStatus {
         symbol: instrument.to_string(),
         enabled: wanted.enabled,
-        mode: "off",
-        reason: if wanted.enabled { "no daemon running" } else { "disabled" },
+        mode: "off".to_owned(),
+        reason: match (wanted.enabled, sight) {
+            (false, _) => "disabled".to_owned(),
+            (true, None) => "no daemon running".to_owned(),
+            (true, Some(_)) => "the daemon has not taken it up yet".to_owned(),
+        },
+        fell_back: false,
         bytes: house.bytes(instrument),
         error,
         series,
+    };
+    if let Some(view) = sight.and_then(|sight| sight.instrument(instrument.as_str())) {
+        status.take(view);
+    }
+    status
+}
+
+impl InstrumentStatus {
+    /// Adds what the daemon knows.
+    fn take(&mut self, view: &InstrumentView) {
+        (self.mode, self.reason) = (view.mode.clone(), view.reason.clone());
+        self.fell_back = view.fell_back;
+        self.error = self.error.take().or_else(|| view.error.clone());
+        for series in &mut self.series {
+            let found = view.series.iter().find(|view| view.timeframe == series.timeframe);
+            if let Some(view) = found {
+                series.take(view);
+            }
+        }
+    }
+}
+
+impl SeriesStatus {
+    fn take(&mut self, view: &SeriesView) {
+        self.via = Some(view.via.clone());
+        self.last_sync = self.last_sync.max(view.updated_at);
+        self.last_sync_datetime = self.last_sync.map(format_time);
+        self.last_error = view.last_error.clone().or(self.last_error.take());
     }
 }
 
@@ -186,12 +245,14 @@ fn one_series(
     })
 }
 
-fn write_text(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
-    let bytes = report.instruments.iter().map(|instrument| instrument.bytes).sum();
-    writeln!(out, "daemon  not running")?;
-    writeln!(out, "config  {}", report.config)?;
-    writeln!(out, "data    {}, {}", report.data_dir, format_bytes(bytes))?;
-    writeln!(out, "time    {} UTC by the exchange's clock\n", short_time(report.now))?;
+fn write_text(
+    report: &Report,
+    sight: Option<&Sight>,
+    paint: Paint,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    write_head(report, sight, paint, out)?;
+    let last = if sight.is_some() { "via" } else { "synced" };
     let columns = [
         ("bar", Align::Left),
         ("newest closed", Align::Left),
@@ -200,21 +261,22 @@ fn write_text(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
         ("covered", Align::Right),
         ("missing", Align::Right),
         ("empty", Align::Right),
-        ("synced", Align::Left),
+        (last, Align::Left),
     ];
     let mut layout = Layout::new("  ", &columns);
     let all = report.instruments.iter().flat_map(|instrument| &instrument.series);
     all.clone().for_each(|series| layout.fit(&cells(series, report.now)));
     layout.write_head(out)?;
     for instrument in &report.instruments {
-        write_instrument(instrument, &layout, report.now, out)?;
+        write_instrument(instrument, &layout, report.now, paint, out)?;
     }
     let remarks: BTreeSet<String> = all
         .clone()
         .filter_map(|series| Some(format!("{} {}", series.timeframe, series.remark?)))
         .collect();
     if !remarks.is_empty() {
-        writeln!(out, "\n{}.", Vec::from_iter(remarks).join("; "))?;
+        writeln!(out)?;
+        write_wrapped(out, "", &format!("{}.", Vec::from_iter(remarks).join("; ")))?;
     }
     if all.clone().any(|series| series.suspected_empty > 0) {
         writeln!(out, "?: suspected to be empty, to be asked for again.")?;
@@ -222,14 +284,60 @@ fn write_text(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
+fn write_head(
+    report: &Report,
+    sight: Option<&Sight>,
+    paint: Paint,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    const BELOW: &str = "        ";
+    let bytes = report.instruments.iter().map(|instrument| instrument.bytes).sum();
+    match sight {
+        None => writeln!(out, "daemon  not running")?,
+        Some(sight) => {
+            writeln!(out, "daemon  {}", sight.headline())?;
+            let (tone, words) = sight.connection();
+            let StreamView { connected, subscriptions, wanted, .. } = sight.snapshot.stream;
+            let series = match connected {
+                true => format!(", {subscriptions} of {wanted} series"),
+                false => String::new(),
+            };
+            write_wrapped(out, "stream  ", &format!("{words}{series}"))?;
+            let error = report.websocket.last_error.as_deref();
+            if let Some(error) = error.filter(|_| matches!(tone, Tone::Bad | Tone::Fair)) {
+                write_wrapped(out, BELOW, error)?;
+            }
+        }
+    }
+    writeln!(out, "config  {}", report.config)?;
+    if let Some(error) = &report.daemon.config_error {
+        let error = format!("changed, and refused; the one before holds: {error}");
+        write_alert(out, BELOW, &error, paint)?;
+    }
+    writeln!(out, "data    {}, {}", report.data_dir, format_bytes(bytes))?;
+    if let Some(error) = &report.daemon.stalled {
+        write_alert(out, BELOW, &format!("nothing can be stored: {error}"), paint)?;
+    }
+    // Whole seconds: a daemon's files are as fresh as that.
+    let now = report.now - report.now.rem_euclid(SECOND);
+    Ok(writeln!(out, "time    {} UTC by the exchange's clock\n", short_time(now))?)
+}
+
+fn write_alert(out: &mut dyn Write, lead: &str, text: &str, paint: Paint) -> Result<(), Failure> {
+    Ok(write_wrapped(out, &format!("{lead}{}", paint.mark(Tone::Bad)), text)?)
+}
+
 fn write_instrument(
     instrument: &InstrumentStatus,
     layout: &Layout,
     now: Millis,
+    paint: Paint,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let InstrumentStatus { symbol, mode, reason, .. } = instrument;
-    writeln!(out, "{symbol}  {mode}: {reason}, {}", format_bytes(instrument.bytes))?;
+    let InstrumentStatus { symbol, mode, reason, fell_back, .. } = instrument;
+    let lead = format!("{}{symbol}  ", paint.mark(tone(mode, *fell_back)));
+    let bytes = format_bytes(instrument.bytes);
+    write_wrapped(out, &lead, &format!("{mode}: {reason}, {bytes}"))?;
     for series in &instrument.series {
         layout.write_row(out, &cells(series, now))?;
     }
@@ -240,17 +348,22 @@ fn write_instrument(
             writeln!(out, "  {bar}: {rows}, kept as the exchange gave them")?;
         }
         if let Some(error) = &series.last_error {
-            writeln!(out, "  {bar}: last error: {error}")?;
+            write_wrapped(out, &format!("  {bar}: "), &format!("last error: {error}"))?;
         }
     }
     if let Some(error) = &instrument.error {
-        writeln!(out, "  {error}")?;
+        write_alert(out, "  ", error, paint)?;
     }
     Ok(())
 }
 
 fn cells(series: &SeriesStatus, now: Millis) -> Vec<String> {
-    let never = || "never".to_owned();
+    let ago = series.last_sync.map(|at| format!("{} ago", short_length(now - at)));
+    let last = match (&series.via, ago) {
+        (None, Some(ago)) => ago,
+        (None, None) => "never".to_owned(),
+        (Some(via), ago) => format!("{via} {}", ago.unwrap_or_default()).trim_end().to_owned(),
+    };
     let none = || "-".to_owned();
     let empty = match (series.known_empty, series.suspected_empty) {
         (known, 0) => known.to_string(),
@@ -265,7 +378,7 @@ fn cells(series: &SeriesStatus, now: Millis) -> Vec<String> {
         format_share(series.coverage),
         series.missing.to_string(),
         empty,
-        series.last_sync.map_or_else(never, |at| format!("{} ago", short_length(now - at))),
+        last,
     ]
 }
 
@@ -273,6 +386,7 @@ fn cells(series: &SeriesStatus, now: Millis) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::cli::house::tests::{house, wanted};
+    use crate::cli::sight::tests::sample;
     use crate::store::sample::{BASE, Sample};
     use crate::time::SECOND;
 
@@ -281,6 +395,11 @@ mod tests {
     /// BTC has two days of its bars with every tenth absent; one bar of ETH failed; SOL's file is
     /// none; DOGE was never synced and is not enabled.
     fn run(json: bool) -> String {
+        run_beside(None, json)
+    }
+
+    /// The same beside a daemon.
+    fn run_beside(sight: Option<&Sight>, json: bool) -> String {
         let sample = Sample::new();
         for (bar, count) in [("1m", 2_880), ("1H", 48), ("1D", 2)] {
             let rows: Vec<(i64, f64)> =
@@ -300,7 +419,12 @@ mod tests {
         instruments.iter_mut().for_each(|wanted| wanted.history_days = 2);
         instruments[3].enabled = false;
         let mut out = Vec::new();
-        let exit = status(&house(&sample, &instruments), json, NOW, &mut out).unwrap();
+        let house = house(&sample, &instruments);
+        let exit = match sight {
+            None => status(&house, json, NOW, Paint::default(), &mut out),
+            Some(_) => show(&house, sight, json, 0, Paint::default(), &mut out),
+        };
+        let exit = exit.unwrap();
         assert_eq!(exit, Exit::Done);
         String::from_utf8(out).unwrap()
     }
@@ -314,7 +438,8 @@ mod tests {
         assert!(head.starts_with("daemon  not running\nconfig  config.json\ndata    /"), "{head}");
         assert!(head.ends_with("time    2024-05-01 00:01:10 UTC by the exchange's clock\n\n"));
         assert!(table.lines().all(|line| line.chars().count() <= 80 || line.contains(".db")));
-        let rows: Vec<&str> = table.lines().filter(|line| !line.contains("USDT")).collect();
+        let is_row = |line: &&str| !line.contains("USDT") && !line.ends_with("database");
+        let rows: Vec<&str> = table.lines().filter(is_row).collect();
         let expected = "  bar    newest closed     lag  rows  covered  missing  empty  synced
   1m     2024-04-30 23:59  10s  2592   99.96%        1   288?  1m ago
   1H     2024-04-30 23:00   0s    43     100%        0     5?  1m ago
@@ -336,8 +461,11 @@ mod tests {
         let report: serde_json::Value = serde_json::from_str(&run(true)).unwrap();
         assert_eq!(report["daemon"]["running"], false);
         assert!(report["daemon"]["pid"].is_null());
-        let stream = r#"{"breaker":"closed","connected":false,"reconnects":0,"subscriptions":0}"#;
-        assert_eq!(report["websocket"].to_string(), stream);
+        let stream = serde_json::json!({
+            "connected": false, "subscriptions": 0, "reconnects": 0, "breaker": "closed",
+            "last_error": null,
+        });
+        assert_eq!(report["websocket"], stream);
         let btc = &report["instruments"][0];
         let words = [&btc["symbol"], &btc["mode"], &btc["reason"]];
         assert_eq!(words, ["BTC-USDT-SWAP", "off", "no daemon running"]);
@@ -352,5 +480,94 @@ mod tests {
         assert_eq!(btc["series"][0], series);
         assert_eq!(report["instruments"][1]["series"][0]["last_error"], "50011: too many requests");
         assert!(report["instruments"][2]["error"].as_str().unwrap().contains("SOL-USDT.db"));
+    }
+    #[test]
+    fn a_daemon_tells_how_each_series_is_kept_fresh() {
+        let mut sight = sample(NOW);
+        sight.age_ms = 8_000;
+        let out = run_beside(Some(&sight), false);
+        assert!(out.lines().all(|line| line.chars().count() <= 80 || line.contains("/")), "{out}");
+        let mine = |line: &&str| {
+            let elsewhere = ["config", "data", "  /"].iter().any(|begins| line.starts_with(begins));
+            !elsewhere && !line.ends_with("database")
+        };
+        let told: Vec<&str> = out.lines().filter(mine).collect();
+        let expected = "\
+daemon  running, pid 1234, up 3h 5m; snapshot 8s old
+stream  connected for 12m 12s, 4 of 5 series
+time    2024-05-01 00:01:18 UTC by the exchange's clock
+
+  bar    newest closed     lag  rows  covered  missing  empty  via
+";
+        assert!(told.join("\n").starts_with(expected), "{out}");
+        let told = told[5..].join("\n");
+        for part in [
+            "BTC-USDT-SWAP  stream: the stream has met what is stored, ",
+            "\n  1m     2024-04-30 23:59  18s  2592   99.96%        1   288?  stream 8s ago\n",
+            "\nETH-USDT  stream: the stream has met what is stored, ",
+            "\n  1Dutc  -                   -     0    0.00%        2      0  poll 53s ago\n",
+            "\n  1m: last error: 50011: too many requests\n",
+            "\n  1Dutc: last error: WebSocketSubscriptionError: 60018: wrong channel (it is\n",
+            "\n         polled: if that lasts, look at its symbol and timeframe)\n",
+            "\nSOL-USDT  poll: WebSocketTimeoutError: nothing came for 50s, not even the answer\n",
+            "\nDOGE-USDT  off: its file is damaged, 0 B\n",
+            "\n  DOGE-USDT.db: it is no database\n",
+        ] {
+            assert!(format!("{told}\n").contains(part), "{part:?} is not in:\n{out}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_daemon_stands_in_the_head() {
+        let mut sight = sample(NOW);
+        sight.snapshot.config_error = Some("config.json:3: sandbox: give true or false".into());
+        sight.snapshot.stalled = Some("the disk is full: free some space".into());
+        let stream = &mut sight.snapshot.stream;
+        (stream.connected, stream.breaker, stream.failures) = (false, "open".into(), 5);
+        stream.retry_in_ms = Some(42_000);
+        stream.last_error = Some("WebSocketConnectionError: ws.okx.com:443: tcp: refused".into());
+        let out = run_beside(Some(&sight), false);
+        for part in [
+            "\nstream  resting: the breaker is open after 5 failures, next try in 42s\n",
+            "\n        WebSocketConnectionError: ws.okx.com:443: tcp: refused\n",
+            "\n        changed, and refused; the one before holds: config.json:3: sandbox: give",
+            "\n        nothing can be stored: the disk is full: free some space\n",
+        ] {
+            assert!(out.contains(part), "{part:?} is not in:\n{out}");
+        }
+    }
+
+    #[test]
+    fn json_tells_of_the_daemon_under_the_same_names() {
+        let report: serde_json::Value =
+            serde_json::from_str(&run_beside(Some(&sample(NOW)), true)).unwrap();
+        let (daemon, stream) = (&report["daemon"], &report["websocket"]);
+        assert_eq!(daemon["running"], true);
+        assert_eq!((&daemon["pid"], &daemon["uptime_ms"]), (&1234.into(), &11_100_000.into()));
+        assert_eq!((&stream["connected"], &stream["subscriptions"]), (&true.into(), &4.into()));
+        assert_eq!((&stream["reconnects"], &stream["breaker"]), (&2.into(), &"closed".into()));
+        let eth = &report["instruments"][1];
+        let words = [&eth["mode"], &eth["reason"], &eth["series"][0]["via"]];
+        assert_eq!(words, ["stream", "the stream has met what is stored", "stream"]);
+        assert_eq!(eth["series"][1]["last_sync"], NOW - 45_000);
+        let error = eth["series"][1]["last_error"].as_str().unwrap();
+        assert!(error.starts_with("WebSocketSubscriptionError: 60018"), "{error}");
+    }
+
+    #[test]
+    fn colours_are_for_those_who_want_them() {
+        let sample = Sample::new();
+        let instruments = [wanted("BTC-USDT-SWAP", &["1m"]), wanted("SOL-USDT", &["1m"])];
+        let sight = crate::cli::sight::tests::sample(NOW);
+        let run = |paint| {
+            let mut out = Vec::new();
+            let house = house(&sample, &instruments);
+            show(&house, Some(&sight), false, NOW, paint, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let painted = run(Paint::new(true));
+        assert!(painted.contains("\u{1b}[32m●\u{1b}[0m BTC-USDT-SWAP  stream"), "{painted}");
+        assert!(painted.contains("\u{1b}[33m◐\u{1b}[0m SOL-USDT  poll"), "{painted}");
+        assert!(run(Paint::new(false)).is_ascii());
     }
 }

@@ -4,7 +4,11 @@ use std::io::{self, Write};
 
 use time::OffsetDateTime;
 
+use crate::cli::paint::width;
 use crate::time::{MINUTE, Millis, SECOND, format_length, format_time};
+
+/// Columns of the narrowest terminal that is thought of.
+pub const COLUMNS: usize = 80;
 
 /// What stands between two columns.
 const BETWEEN: &str = "  ";
@@ -36,7 +40,7 @@ impl Column {
 
     /// The widths of a cell before its point and from there on.
     fn parts(&self, cell: &str) -> (usize, usize) {
-        let width = cell.chars().count();
+        let width = width(cell);
         let point = if self.align == Align::Point { cell.find('.') } else { None };
         point.map_or((width, 0), |before| (before, width - before))
     }
@@ -132,6 +136,52 @@ pub fn short_length(length_ms: Millis) -> String {
     whole.split(' ').next().unwrap_or_default().to_owned()
 }
 
+/// How long ago something was, in tenths of a second while that makes a difference: `0.3s ago`.
+pub fn format_age(age_ms: Millis) -> String {
+    let age_ms = age_ms.max(0);
+    if age_ms < 10 * SECOND {
+        return format!("{}.{}s ago", age_ms / SECOND, age_ms % SECOND / 100);
+    }
+    format!("{} ago", short_length(age_ms))
+}
+
+/// Breaks a text into lines of so many columns at its spaces. A longer word, such as a path, stays
+/// whole, so that it can be copied.
+///
+/// ```
+/// use okx_local_store::cli::table::wrap;
+///
+/// assert_eq!(wrap("a text of words", 9), ["a text of", "words"]);
+/// assert_eq!(wrap("an unbreakable one", 4), ["an", "unbreakable", "one"]);
+/// ```
+pub fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("because there is a line from the start on");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if width(line) + 1 + width(word) <= columns {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
+/// Writes a text after what leads to it, and goes on below its own beginning.
+pub fn write_wrapped(out: &mut dyn Write, lead: &str, text: &str) -> io::Result<()> {
+    let indent = width(lead);
+    for (n, line) in wrap(text, COLUMNS.saturating_sub(indent)).iter().enumerate() {
+        match n {
+            0 => writeln!(out, "{lead}{line}")?,
+            _ => writeln!(out, "{:indent$}{line}", "")?,
+        }
+    }
+    Ok(())
+}
+
 /// A number of bytes: `12.3 MB`.
 pub fn format_bytes(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
@@ -181,11 +231,24 @@ mod tests {
     }
 
     #[test]
+    fn long_texts_hang_below_their_beginning() {
+        let mut out = Vec::new();
+        write_wrapped(&mut out, "  1m: ", &"word ".repeat(20)).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0].len(), COLUMNS, "{text}");
+        assert!(lines.len() == 2 && lines[1].starts_with("      word word"), "{text}");
+        assert_eq!(wrap("", 5), [""]);
+    }
+
+    #[test]
     fn numbers_for_people() {
         assert_eq!(short_time(1_714_521_600_000), "2024-05-01 00:00");
         assert_eq!(short_time(1_714_521_601_000), "2024-05-01 00:00:01");
         assert_eq!(short_time(TIME_MAX), "9999-12-31 23:59:59.999");
         assert_eq!((short_length(0), short_length(3 * DAY + HOUR)), ("0s".into(), "3d".into()));
+        let ages = [-5, 340, 9_999, 10_000, 3 * MINUTE].map(format_age);
+        assert_eq!(ages, ["0.0s ago", "0.3s ago", "9.9s ago", "10s ago", "3m ago"]);
         assert_eq!((format_bytes(999), format_bytes(1_260_000)), ("999 B".into(), "1.3 MB".into()));
         assert_eq!(format_share(1.0), "100%");
         assert_eq!(format_share(0.999_999), "99.99%");

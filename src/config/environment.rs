@@ -29,6 +29,9 @@ pub struct Environment {
     pub config: Option<PathBuf>,
     /// `SSL_CERT_FILE`: roots of trust instead of the built-in ones, in PEM form.
     pub ca_file: Option<PathBuf>,
+    /// Whether the user or the terminal wants no colours: `NO_COLOR`, or `TERM` is `dumb`.
+    /// Source: <https://no-color.org>.
+    pub is_plain: bool,
     /// `OKX_API_KEY`, `OKX_API_SECRET` and `OKX_PASSPHRASE`.
     pub credentials: [Option<OsString>; 3],
 }
@@ -41,6 +44,7 @@ impl fmt::Debug for Environment {
             .field("home", &self.home)
             .field("config", &self.config)
             .field("ca_file", &self.ca_file)
+            .field("is_plain", &self.is_plain)
             .field("credentials", &self.credentials.each_ref().map(Option::is_some))
             .finish()
     }
@@ -65,6 +69,7 @@ impl Environment {
             home: env::home_dir().filter(|home| !home.as_os_str().is_empty()),
             config: set("OKX_STORE_CONFIG").map(PathBuf::from),
             ca_file: set("SSL_CERT_FILE").map(PathBuf::from),
+            is_plain: set("NO_COLOR").is_some() || set("TERM").is_some_and(|name| name == "dumb"),
             credentials: CREDENTIALS.map(set),
         }
     }
