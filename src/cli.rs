@@ -5,6 +5,7 @@ mod argv;
 mod check;
 pub mod command;
 pub mod csv;
+pub mod daemon;
 pub mod draft;
 pub mod export;
 pub mod gaps;
@@ -23,6 +24,7 @@ pub mod sync;
 pub mod table;
 #[cfg(test)]
 mod tests;
+pub mod websocket;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -36,6 +38,8 @@ use crate::cli::house::House;
 use crate::cli::outcome::{Exit, Failure};
 use crate::cli::paint::Paint;
 use crate::cli::progress::Screen;
+use crate::cli::websocket::WebSocket;
+use crate::cli::websocket::trial::Trial;
 use crate::config::{Config, Environment, InstrumentConfig};
 use crate::engine::Setup;
 use crate::http::HttpOptions;
@@ -139,11 +143,7 @@ impl Session {
 
     /// What fetching needs beyond reading.
     fn setup(&self) -> Result<Setup, Failure> {
-        let keys = self.environment.credentials().map_err(Failure::Config)?;
-        let credentials = keys
-            .map(|(key, secret, passphrase)| Credentials::new(&key, &secret, &passphrase))
-            .transpose()
-            .map_err(Failure::Credentials)?;
+        let credentials = self.credentials()?;
         Ok(Setup {
             data_dir: self.config.data_dir.clone(),
             identity: self.identity.clone(),
@@ -156,6 +156,14 @@ impl Session {
             workers: self.config.max_concurrent_syncs,
             rate_limit_per_minute: self.config.rate_limit_per_minute,
         })
+    }
+
+    fn credentials(&self) -> Result<Option<Credentials>, Failure> {
+        let keys = self.environment.credentials().map_err(Failure::Config)?;
+        let known = keys.map(|(key, secret, passphrase)| {
+            Credentials::new(&key, &secret, &passphrase).map_err(Failure::Credentials)
+        });
+        known.transpose()
     }
 
     fn carry_out(
@@ -195,6 +203,25 @@ impl Session {
                 symbols::list_available(&self.setup()?, kind, json, out)
             }
             Command::List { available: None, json } => list::list(house, json, out),
+            Command::Daemon { no_sync_on_start } => {
+                daemon::daemon(&self.config, &self.environment, no_sync_on_start)
+            }
+            Command::WebSocket(wanted) => self.websocket(wanted, out),
+        }
+    }
+
+    fn websocket(&self, wanted: WebSocket, out: &mut dyn Write) -> Result<Exit, Failure> {
+        let (config, paint) = (&self.config, self.paint);
+        match wanted {
+            WebSocket::Status { json } => websocket::dashboard::status(config, json, paint, out),
+            WebSocket::Test { timeout_ms } => {
+                let credentials = self.credentials()?;
+                let clock_offset_ms = self.house().clock_offset_ms();
+                let trial = Trial { config, credentials, clock_offset_ms, timeout_ms };
+                websocket::trial::test(trial, paint, out)
+            }
+            WebSocket::Config(None) => websocket::settings::show(config, paint, out),
+            WebSocket::Config(Some(change)) => websocket::settings::change(config, change, out),
         }
     }
 

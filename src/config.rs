@@ -31,7 +31,9 @@ use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 
-pub use crate::config::edit::{Addition, Edit, add_instrument, remove_instrument};
+pub use crate::config::edit::{
+    Addition, Edit, StreamChange, add_instrument, remove_instrument, set_stream,
+};
 pub use crate::config::environment::Environment;
 pub use crate::config::error::{ConfigError, Refusal};
 pub use crate::mode::RealtimeMode;
@@ -189,7 +191,7 @@ impl Config {
     }
 
     /// What holds where no file says otherwise; `file` is the one that an edit would write.
-    fn builtin(file: PathBuf) -> Config {
+    pub fn builtin(file: PathBuf) -> Config {
         Config {
             data_dir: file.with_file_name("data"),
             file,
@@ -231,6 +233,17 @@ impl Config {
     /// The base of all REST addresses, such as `https://openapi.okx.com`.
     pub fn rest_url(&self) -> &str {
         self.rest_url.as_deref().unwrap_or(self.region.rest_url())
+    }
+
+    /// The host of the stream, without a path, such as `wss://ws.okx.com`.
+    pub fn ws_url(&self) -> &str {
+        self.ws_url.as_deref().unwrap_or(self.region.ws_url(self.sandbox))
+    }
+
+    /// Where a daemon logs to: what is configured, else `logs/okx-store.log` beside the file.
+    pub fn daemon_log_file(&self) -> PathBuf {
+        let default = || self.file.with_file_name("logs").join("okx-store.log");
+        self.log_file.clone().unwrap_or_else(default)
     }
 
     /// Every series of every enabled instrument, in the order of the file.

@@ -31,11 +31,13 @@
 //! | faces | `cli` `main` | talk to people and scripts |
 //! | assembly | `engine` `supervisor` `inquiry` `config` `logging` | start, stop, put together |
 //! | threads | `poller` `writer` `desk` `signal` | carry out, one loop each |
-//! | edges | `http` `socket` `proxy` `roots` `store` `grants` `lock` `lines` `thread` `board` | all I/O |
+//! | edges | `http` `socket` `proxy` `roots` `thread` | all I/O there is: the network |
+//! | | `store` `grants` `lock` `lines` `board` | and the disk |
 //! | brains | `control` `plan` `limit` `backoff` `session` `breaker` `mode` | only decide |
 //! |  | `view` `request` | say what was decided, in data |
 //! | wire | `okx` `wire` | turn bytes into words and back |
-//! | words | `time` `span` `bar` `candle` `instrument` `page` `coverage` `snapshot` `spelling` | mean things |
+//! | words | `time` `span` `bar` `candle` `instrument` `page` `coverage` | mean things |
+//! | | `snapshot` `spelling` | |
 //!
 //! **Architecture invariant:** brains know no socket, file, thread, sleep or clock. They are told
 //! what happened and when it is, and answer with what to do next, so that a table of a test can

@@ -14,7 +14,8 @@ use argh::{ArgsInfo, FromArgs};
     example = "okx-store add-symbol SOL-USDT --timeframes 1m 1h
 okx-store sync --all
 okx-store query SOL-USDT 1h --count 5
-okx-store export SOL-USDT 1m sol.csv --start 2024-05-01",
+okx-store export SOL-USDT 1m sol.csv --start 2024-05-01
+nohup okx-store daemon &",
     note = "Options may stand before or after the command, as --opt value or --opt=value.
 okx-store COMMAND --help tells more about a command.",
     note = "Without --config the first of these is taken: $OKX_STORE_CONFIG, ./config.json
@@ -53,9 +54,11 @@ pub(super) enum Word {
     AddSymbol(AddSymbol),
     RemoveSymbol(RemoveSymbol),
     List(List),
+    Daemon(Daemon),
+    WebSocket(WebSocket),
 }
 
-/// Show what is stored: newest bar, lag, rows, coverage and gaps of each series.
+/// Show the daemon, and newest bar, lag, rows, coverage and gaps of each series.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
@@ -315,4 +318,63 @@ pub(super) struct List {
     /// print JSON
     #[argh(switch)]
     pub json: bool,
+}
+
+/// Keep every configured instrument fresh, by the stream and by polling.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "daemon",
+    help_triggers("-h", "--help"),
+    usage = "[--no-sync-on-start]",
+    example = "okx-store daemon
+nohup okx-store daemon &",
+    note = "It notices a changed configuration within 5 s, and at once on SIGHUP.
+SIGTERM and SIGINT end it once all is stored; a second one does not wait for the
+network.
+It logs to stderr and to logs/okx-store.log beside the configuration, unless
+log_file names another file; the stream's part is in websocket.log, too."
+)]
+pub(super) struct Daemon {
+    /// leave older history for the first interval; the newest bars come at once
+    #[argh(switch)]
+    pub no_sync_on_start: bool,
+}
+
+/// Show, try or configure the stream.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "websocket",
+    help_triggers("-h", "--help"),
+    usage = "status [--json]
+                 | test [--timeout S]
+                 | config [--enable | --disable | --set-mode MODE]",
+    example = "okx-store websocket status
+okx-store websocket test --timeout 30
+okx-store websocket config --set-mode hybrid",
+    note = "status shows the daemon's connection; it never touches the network.
+test connects by itself, beside a daemon or without one, and tells each step.
+config shows the settings, or edits the file; comments in it stay."
+)]
+pub(super) struct WebSocket {
+    /// status, test or config
+    #[argh(positional, arg_name = "ACTION")]
+    pub action: String,
+    /// status: print JSON
+    #[argh(switch)]
+    pub json: bool,
+    /// test: seconds for all steps together, 1 to 600 (10)
+    #[argh(option)]
+    pub timeout: Option<String>,
+    /// config: let the stream be used
+    #[argh(switch)]
+    pub enable: bool,
+    /// config: poll only
+    #[argh(switch)]
+    pub disable: bool,
+    /// config: websocket, polling, hybrid or auto, for all instruments that do not
+    /// say otherwise
+    #[argh(option)]
+    pub set_mode: Option<String>,
 }

@@ -11,15 +11,26 @@ use crate::cli::command::{Command, Which};
 use crate::cli::export::{Export, Target};
 use crate::cli::gaps::Gaps;
 use crate::cli::query::{self, Format, Query};
-use crate::config::{Addition, HISTORY_DAYS, SYNC_INTERVAL_SECONDS};
+use crate::cli::websocket::WebSocket;
+use crate::config::{Addition, HISTORY_DAYS, SYNC_INTERVAL_SECONDS, StreamChange};
 use crate::instrument::{Instrument, Series};
 use crate::okx::Kind;
 use crate::span::Span;
+use crate::spelling::nearest;
 use crate::store::query::{EVERYTHING, Selection};
-use crate::time::parse_time;
+use crate::time::{Millis, SECOND, parse_time};
 
 /// Bounds of `--count`: nineteen years of minutes.
 const COUNT: RangeInclusive<i64> = 1..=10_000_000;
+/// Bounds of `--timeout`, seconds, and what it is without a word.
+const TIMEOUT_SECONDS: RangeInclusive<i64> = 1..=600;
+const TIMEOUT: Millis = 10 * SECOND;
+/// What `websocket` can do, each with the options that it takes.
+const ACTIONS: [(&str, &[&str]); 3] = [
+    ("status", &["--json"]),
+    ("test", &["--timeout"]),
+    ("config", &["--enable", "--disable", "--set-mode"]),
+];
 
 /// Checks all values of a command.
 pub(super) fn command(word: Word) -> Result<Command, String> {
@@ -50,6 +61,8 @@ pub(super) fn command(word: Word) -> Result<Command, String> {
             let kind = args.kind.map_or(Ok(Kind::Spot), |text| kind(&text))?;
             Command::List { available: args.available.then_some(kind), json: args.json }
         }
+        Word::Daemon(args) => Command::Daemon { no_sync_on_start: args.no_sync_on_start },
+        Word::WebSocket(args) => Command::WebSocket(websocket(&args)?),
     })
 }
 
@@ -101,6 +114,48 @@ fn addition(args: &args::AddSymbol) -> Result<Addition, String> {
         sync_interval_seconds: number("--interval", &args.interval, SYNC_INTERVAL_SECONDS)?,
         max_history_days: number("--history-days", &args.history_days, HISTORY_DAYS)?,
         realtime_source: source,
+    })
+}
+
+fn websocket(args: &args::WebSocket) -> Result<WebSocket, String> {
+    let action = args.action.as_str();
+    let Some((_, own)) = ACTIONS.iter().find(|(name, _)| *name == action) else {
+        let names = ACTIONS.map(|(name, _)| name);
+        return Err(match nearest(action, names) {
+            Some(near) => format!("websocket: unknown action {action:?}, did you mean {near}?"),
+            None => format!("websocket: {action:?} is unknown: give one of {}", names.join(", ")),
+        });
+    };
+    let given = [
+        ("--json", args.json),
+        ("--timeout", args.timeout.is_some()),
+        ("--enable", args.enable),
+        ("--disable", args.disable),
+        ("--set-mode", args.set_mode.is_some()),
+    ];
+    let given: Vec<&str> = given.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
+    if let Some(stray) = given.iter().find(|name| !own.contains(name)) {
+        return Err(format!("websocket {action} has no option {stray}: see websocket --help"));
+    }
+    if let [first, second, ..] = given[..] {
+        return Err(format!("{first} and {second} exclude each other"));
+    }
+    let timeout = args.timeout.as_deref();
+    let timeout = timeout.map(|text| whole("--timeout", text, TIMEOUT_SECONDS)).transpose()?;
+    Ok(match action {
+        "status" => WebSocket::Status { json: args.json },
+        "test" => {
+            let timeout_ms = timeout.map_or(TIMEOUT, |seconds| Millis::from(seconds) * SECOND);
+            WebSocket::Test { timeout_ms }
+        }
+        _ if args.enable || args.disable => {
+            WebSocket::Config(Some(StreamChange::Enabled(args.enable)))
+        }
+        _ => {
+            let mode =
+                args.set_mode.as_deref().map(|text| named("--set-mode", text)).transpose()?;
+            WebSocket::Config(mode.map(StreamChange::Mode))
+        }
     })
 }
 

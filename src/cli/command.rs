@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use crate::cli::export::Export;
 use crate::cli::gaps::Gaps;
 use crate::cli::query::Query;
+use crate::cli::websocket::WebSocket;
 use crate::cli::{argv, check};
 use crate::config::Addition;
 use crate::instrument::{Instrument, Series};
@@ -75,6 +76,13 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// `daemon`
+    Daemon {
+        /// Leave older history for the first interval, whatever is configured.
+        no_sync_on_start: bool,
+    },
+    /// `websocket`
+    WebSocket(WebSocket),
 }
 
 /// Which instruments to sync.

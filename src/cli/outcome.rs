@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::bar::Bar;
 use crate::cli::table::count;
+use crate::cli::websocket::trial::TrialError;
 use crate::config::ConfigError;
 use crate::engine::EngineError;
 use crate::inquiry::InquiryError;
@@ -111,6 +112,10 @@ pub enum Failure {
         /// The instrument.
         instrument: Instrument,
     },
+    /// The stream was tried in vain.
+    Trial(TrialError),
+    /// The daemon cannot run.
+    Daemon(String),
 }
 
 impl Failure {
@@ -122,6 +127,7 @@ impl Failure {
             | Failure::Credentials(_)
             | Failure::NothingWanted
             | Failure::NotConfigured { .. } => Exit::Usage,
+            Failure::Trial(error) if error.is_usage() => Exit::Usage,
             // A base URL, a file of roots or a proxy that is none is configuration too.
             Failure::Engine(EngineError::Http(_)) | Failure::Inquiry(InquiryError::Http(_)) => {
                 Exit::Usage
@@ -177,6 +183,8 @@ impl fmt::Display for Failure {
             Failure::NotConfigured { instrument } => {
                 write!(f, "{instrument} is not configured: okx-store add-symbol {instrument}")
             }
+            Failure::Trial(error) => error.fmt(f),
+            Failure::Daemon(problem) => f.write_str(problem),
         }
     }
 }
@@ -186,6 +194,7 @@ impl std::error::Error for Failure {
         match self {
             Failure::Store(error) => Some(error),
             Failure::Output(source) | Failure::Io { source, .. } => Some(source),
+            Failure::Trial(error) => Some(error),
             _ => None,
         }
     }

@@ -219,6 +219,53 @@ pub(crate) mod tests {
     /// A daemon at work since three hours and five minutes: BTC streams, of ETH one series was
     /// refused, SOL is lost, and the file of DOGE is damaged. `now` is the exchange's time.
     pub(crate) fn sample(now: Millis) -> Sight {
+        let snapshot = Snapshot {
+            pid: 1234,
+            version: "0.1.0".into(),
+            uptime_ms: 3 * HOUR + 5 * MINUTE,
+            now,
+            clock_known: true,
+            stream: stream(),
+            latency: LatencyView {
+                p50_ms: Some(12),
+                p99_ms: Some(84),
+                confirmed_p50_ms: Some(4),
+                confirmed_p99_ms: Some(9),
+                updates: 22_950,
+            },
+            rest: RestView {
+                requests: 412,
+                per_minute: 3,
+                saved: 31_204,
+                saved_share: Some(0.987),
+                ..RestView::default()
+            },
+            instruments: instruments(now),
+            ..Snapshot::default()
+        };
+        Sight { snapshot, age_ms: 0 }
+    }
+
+    fn stream() -> StreamView {
+        StreamView {
+            url: "wss://ws.okx.com/ws/v5/business".into(),
+            enabled: true,
+            connected: true,
+            age_ms: Some(12 * MINUTE + 4 * SECOND),
+            max_age_ms: HOUR,
+            subscriptions: 4,
+            wanted: 5,
+            reconnects: 2,
+            rtt_ms: Some(23),
+            last_heard_ms: Some(340),
+            frames: 120_000,
+            errors: 3,
+            updates_per_second: 38.25,
+            ..StreamView::default()
+        }
+    }
+
+    fn instruments(now: Millis) -> Vec<InstrumentView> {
         let series = |bar: &str, via: &str, age_ms: Millis| SeriesView {
             timeframe: bar.into(),
             via: via.into(),
@@ -239,64 +286,17 @@ pub(crate) mod tests {
                        lasts, look at its symbol and timeframe)";
         let lost = "WebSocketTimeoutError: nothing came for 50s, not even the answer to a ping \
                     (connecting anew: if it lasts, look at the network)";
+        let btc = [("1m", 340), ("1H", 800), ("1D", 900)];
+        let btc = btc.map(|(bar, age_ms)| series(bar, "stream", age_ms)).into();
         let mut eth = vec![series("1m", "stream", 1_250), series("1Dutc", "poll", 45 * SECOND)];
         eth[1].last_error = Some(refused.into());
-        let mut instruments = vec![
-            instrument(
-                "BTC-USDT-SWAP",
-                "stream",
-                met,
-                vec![
-                    series("1m", "stream", 340),
-                    series("1H", "stream", 800),
-                    series("1D", "stream", 900),
-                ],
-            ),
+        let mut doge = instrument("DOGE-USDT", "off", "its file is damaged", Vec::new());
+        doge.error = Some("DOGE-USDT.db: malformed".into());
+        vec![
+            instrument("BTC-USDT-SWAP", "stream", met, btc),
             instrument("ETH-USDT", "stream", met, eth),
             instrument("SOL-USDT", "poll", lost, vec![series("1m", "poll", 31 * SECOND)]),
-            instrument("DOGE-USDT", "off", "its file is damaged", vec![]),
-        ];
-        instruments[3].error = Some("DOGE-USDT.db: it is no database".into());
-        let stream = StreamView {
-            url: "wss://ws.okx.com/ws/v5/business".into(),
-            enabled: true,
-            connected: true,
-            age_ms: Some(12 * MINUTE + 4 * SECOND),
-            max_age_ms: HOUR,
-            subscriptions: 4,
-            wanted: 5,
-            reconnects: 2,
-            rtt_ms: Some(23),
-            last_heard_ms: Some(340),
-            frames: 120_000,
-            errors: 3,
-            updates_per_second: 38.25,
-            ..StreamView::default()
-        };
-        let snapshot = Snapshot {
-            pid: 1234,
-            version: "0.1.0".into(),
-            uptime_ms: 3 * HOUR + 5 * MINUTE,
-            now,
-            clock_known: true,
-            stream,
-            latency: LatencyView {
-                p50_ms: Some(12),
-                p99_ms: Some(84),
-                confirmed_p50_ms: Some(4),
-                confirmed_p99_ms: Some(9),
-                updates: 22_950,
-            },
-            rest: RestView {
-                requests: 412,
-                per_minute: 3,
-                saved: 31_204,
-                saved_share: Some(0.987),
-                ..RestView::default()
-            },
-            instruments,
-            ..Snapshot::default()
-        };
-        Sight { snapshot, age_ms: 0 }
+            doge,
+        ]
     }
 }

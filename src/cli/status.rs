@@ -511,7 +511,7 @@ time    2024-05-01 00:01:18 UTC by the exchange's clock
             "\n         polled: if that lasts, look at its symbol and timeframe)\n",
             "\nSOL-USDT  poll: WebSocketTimeoutError: nothing came for 50s, not even the answer\n",
             "\nDOGE-USDT  off: its file is damaged, 0 B\n",
-            "\n  DOGE-USDT.db: it is no database\n",
+            "\n  DOGE-USDT.db: malformed\n",
         ] {
             assert!(format!("{told}\n").contains(part), "{part:?} is not in:\n{out}");
         }

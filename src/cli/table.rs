@@ -81,6 +81,12 @@ impl Layout {
         }
     }
 
+    /// The columns of a line without its last cell.
+    pub fn width(&self) -> usize {
+        let cells = self.columns.iter().rev().skip(1);
+        self.indent.len() + cells.map(|column| column.width() + BETWEEN.len()).sum::<usize>()
+    }
+
     /// Writes the heads.
     pub fn write_head(&self, out: &mut dyn Write) -> io::Result<()> {
         let heads: Vec<String> = self.columns.iter().map(|c| c.head.to_owned()).collect();

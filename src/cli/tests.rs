@@ -6,8 +6,8 @@ use crate::cli::command::{Command, Globals, Usage, Which, parse};
 use crate::cli::export::{Export, Target};
 use crate::cli::gaps::Gaps;
 use crate::cli::query::{Format, Query};
-use crate::config::Addition;
-use crate::config::RealtimeMode;
+use crate::cli::websocket::WebSocket;
+use crate::config::{Addition, RealtimeMode, StreamChange};
 use crate::instrument::{Instrument, Series};
 use crate::okx::Kind;
 use crate::span::Span;
@@ -101,6 +101,34 @@ fn every_command_is_understood() {
 }
 
 #[test]
+fn the_daemon_and_the_stream_are_understood() {
+    let websocket = Command::WebSocket;
+    for (text, expected) in [
+        ("daemon", Command::Daemon { no_sync_on_start: false }),
+        ("daemon --no-sync-on-start", Command::Daemon { no_sync_on_start: true }),
+        ("websocket status", websocket(WebSocket::Status { json: false })),
+        ("--json websocket status", websocket(WebSocket::Status { json: true })),
+        ("websocket test", websocket(WebSocket::Test { timeout_ms: 10_000 })),
+        ("websocket --timeout=30 test", websocket(WebSocket::Test { timeout_ms: 30_000 })),
+        ("websocket config", websocket(WebSocket::Config(None))),
+        (
+            "websocket config --enable",
+            websocket(WebSocket::Config(Some(StreamChange::Enabled(true)))),
+        ),
+        (
+            "websocket config --disable",
+            websocket(WebSocket::Config(Some(StreamChange::Enabled(false)))),
+        ),
+        (
+            "websocket config --set-mode polling",
+            websocket(WebSocket::Config(Some(StreamChange::Mode(RealtimeMode::Polling)))),
+        ),
+    ] {
+        assert_eq!(command(text), expected, "{text}");
+    }
+}
+
+#[test]
 fn exports_go_to_a_file_or_to_standard_output() {
     let plain = Export {
         series: series("BTC-USDT", "1m"),
@@ -174,7 +202,9 @@ fn what_is_wrong_is_told_in_a_line() {
         ("", "give a command: okx-store --help lists them"),
         ("--json", "give a command: okx-store --help lists them"),
         ("stauts", "unknown command \"stauts\", did you mean status?"),
-        ("daemon", "unknown command \"daemon\": okx-store --help lists them"),
+        ("dæmonic", "unknown command \"dæmonic\": okx-store --help lists them"),
+        ("demon", "unknown command \"demon\", did you mean daemon?"),
+        ("daemon now", "daemon: \"now\" is one word too many"),
         ("--confg c.json status", "unknown option \"--confg\", did you mean --config?"),
         ("status --frobnicate", "unknown option \"--frobnicate\": okx-store COMMAND --help lists"),
         ("status -5", "unknown option \"-5\""),
@@ -227,13 +257,41 @@ fn what_is_wrong_is_told_in_a_line() {
         ("list --type SWAP", "--type is for list --available alone"),
         ("list --available --type COIN", "--type COIN: give one of SPOT, SWAP, FUTURES, OPTION"),
     ] {
-        match line(text) {
-            Err(Usage::Bad(told)) => {
-                assert!(told.starts_with(expected), "{text}: {told}");
-                assert!(!told.contains('\n'), "{text}: {told}");
-            }
-            other => panic!("{text}: {other:?}"),
+        assert_bad(text, expected);
+    }
+}
+
+#[track_caller]
+fn assert_bad(text: &str, expected: &str) {
+    match line(text) {
+        Err(Usage::Bad(told)) => {
+            assert!(told.starts_with(expected), "{text}: {told}");
+            assert!(!told.contains('\n'), "{text}: {told}");
         }
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+#[test]
+fn what_is_wrong_about_the_stream_is_told_in_a_line() {
+    for (text, expected) in [
+        ("websocket", "websocket: give ACTION: see okx-store websocket --help"),
+        ("websocket stauts", "websocket: unknown action \"stauts\", did you mean status?"),
+        ("websocket frobnicate", "websocket: \"frobnicate\" is unknown: give one of status, test"),
+        ("websocket status --timeout 3", "websocket status has no option --timeout"),
+        ("websocket config --json", "websocket config has no option --json"),
+        ("websocket test --enable", "websocket test has no option --enable"),
+        ("websocket test --timeout 0", "--timeout 0: give a whole number from 1 to 600"),
+        ("websocket test --timeout", "--timeout: a value is missing"),
+        ("websocket config --enable --disable", "--enable and --disable exclude each other"),
+        (
+            "websocket config --disable --set-mode auto",
+            "--disable and --set-mode exclude each other",
+        ),
+        ("websocket config --set-mode fast", "--set-mode: \"fast\" is no mode: give one of"),
+        ("websocket config hybrid", "websocket: \"hybrid\" is one word too many"),
+    ] {
+        assert_bad(text, expected);
     }
 }
 
@@ -263,7 +321,7 @@ fn every_help_fits_a_terminal_and_has_an_example() {
         .filter(|line| !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(commands.len(), 10, "{commands:?}");
+    assert_eq!(commands.len(), 12, "{commands:?}");
     let each = commands.iter().map(|command| match line(&format!("{command} --help")) {
         Err(Usage::Help(help)) => help,
         other => panic!("{other:?}"),
@@ -288,6 +346,7 @@ proptest! {
                     "1m", "1h", "-", "--", "-v", "--json", "--all", "--count", "--days", "5", "-3",
                     "--timeframes", "--start", "2024-05-01", "--config", "--config=", "--=", "-=",
                     "--format=csv", "--type", "--available", "", "--interval=1", "1m,1h",
+                    "websocket", "test", "config", "--enable", "--set-mode", "--timeout", "daemon",
                 ]).prop_map(str::to_owned),
                 any::<String>(),
             ],

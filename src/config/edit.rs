@@ -30,10 +30,19 @@ pub struct Addition {
     pub realtime_source: Option<RealtimeMode>,
 }
 
+/// A change of what holds for the stream as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamChange {
+    /// `enable_websocket`
+    Enabled(bool),
+    /// `realtime_mode`
+    Mode(RealtimeMode),
+}
+
 /// What became of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edit {
-    /// The instrument was not in it before, or not in it after.
+    /// The instrument was not in it before, or not in it after; the key has another value now.
     Done,
     /// The instrument was in it before, and has other values now.
     Updated,
@@ -82,6 +91,27 @@ pub fn remove_instrument(file: &Path, instrument: &Instrument) -> Result<Edit, C
             }
             None => Edit::Unchanged,
         }
+    })
+}
+
+/// Changes how the stream is used in the configuration in `file`, which is written from the sample
+/// if it does not exist.
+///
+/// # Errors
+///
+/// As for [`add_instrument`].
+pub fn set_stream(file: &Path, change: StreamChange) -> Result<Edit, ConfigError> {
+    let (key, value): (&str, CstInputValue) = match change {
+        StreamChange::Enabled(enabled) => ("enable_websocket", enabled.into()),
+        StreamChange::Mode(mode) => ("realtime_mode", mode.as_str().into()),
+    };
+    edit(file, |root| {
+        let root = root.object_value_or_set();
+        match root.get(key) {
+            Some(property) => property.set_value(value),
+            None => drop(root.append(key, value)),
+        }
+        Edit::Done
     })
 }
 
@@ -314,6 +344,32 @@ mod tests {
         let names: Vec<&str> = config.instruments.iter().map(|e| e.instrument.as_str()).collect();
         assert_eq!(names, ["BTC-USDT", "ETH-USDT", "SOL-USDT"]);
         assert!(text.contains("// Which hosts to ask"), "{text}");
+    }
+
+    #[test]
+    fn the_stream_is_set_and_comments_stay() {
+        let commented = COMMENTED
+            .replace("instruments\"", "realtime_mode\": \"auto\", // why\n\"instruments\"");
+        for (name, text) in [("absent", COMMENTED), ("there", commented.as_str()), ("bare", "{}")] {
+            let folder = Folder::with(text);
+            let set = |change| set_stream(&folder.file(), change).unwrap();
+            let polling = StreamChange::Mode(RealtimeMode::Polling);
+            assert_eq!(set(polling), Edit::Done, "{name}");
+            assert_eq!(set(polling), Edit::Unchanged, "{name}");
+            assert_eq!(set(StreamChange::Enabled(false)), Edit::Done, "{name}");
+            let config = check::config(&folder.file(), &folder.text(), None).unwrap();
+            assert_eq!(
+                (config.realtime_mode, config.enable_websocket),
+                (RealtimeMode::Polling, false)
+            );
+            for comment in ["// mine", "// the big disk", "// the first", "// why"] {
+                assert_eq!(folder.text().contains(comment), text.contains(comment), "{name}");
+            }
+        }
+        let folder = Folder(tempfile::tempdir().unwrap());
+        let file = folder.0.path().join("new/config.json");
+        assert_eq!(set_stream(&file, StreamChange::Enabled(true)).unwrap(), Edit::Done);
+        assert_eq!(fs::read_to_string(&file).unwrap(), SAMPLE);
     }
 
     #[test]

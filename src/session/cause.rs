@@ -8,7 +8,8 @@ use crate::time::{Millis, format_length};
 use crate::wire::Plain;
 
 /// A failure of the stream. Its text begins with the public name of its kind and ends with what is
-/// done, or can be done, about it.
+/// done, or can be done, about it; in the form `{:#}` with the latter alone, for whoever does
+/// nothing about it.
 ///
 /// ```
 /// use okx_local_store::session::Cause;
@@ -62,6 +63,10 @@ impl Cause {
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (polled, anew) = match f.alternate() {
+            true => ("", ""),
+            false => ("it is polled: ", "connecting anew: "),
+        };
         match self {
             Cause::Login(said) => {
                 f.write_str("WebSocketAuthenticationError: ")?;
@@ -74,7 +79,7 @@ impl fmt::Display for Cause {
             Cause::Refused(said) => {
                 f.write_str("WebSocketSubscriptionError: ")?;
                 say(f, said, "the requests for it were not answered")?;
-                f.write_str(" (it is polled: if that lasts, look at its symbol and timeframe)")
+                write!(f, " ({polled}if that lasts, look at its symbol and timeframe)")
             }
             Cause::WrongPath(said) => write!(
                 f,
@@ -84,7 +89,7 @@ impl fmt::Display for Cause {
             Cause::Silent { length_ms } => write!(
                 f,
                 "WebSocketTimeoutError: nothing came for {}, not even the answer to a ping \
-                 (connecting anew: if it lasts, look at the network)",
+                 ({anew}if it lasts, look at the network)",
                 format_length(*length_ms)
             ),
             Cause::Garbled { frames, why } => write!(
@@ -99,10 +104,10 @@ impl fmt::Display for Cause {
                     }
                     None => write!(f, "WebSocketConnectionError: {reason}")?,
                 }
-                f.write_str(match self.policy() {
-                    StreamPolicy::TooMany => " (keeping what fits, polling the rest)",
-                    _ => " (connecting anew: if it lasts, look at the network)",
-                })
+                match self.policy() {
+                    StreamPolicy::TooMany => f.write_str(" (keeping what fits, polling the rest)"),
+                    _ => write!(f, " ({anew}if it lasts, look at the network)"),
+                }
             }
         }
     }

@@ -158,8 +158,11 @@ impl SocketError {
     }
 }
 
+/// Its text begins with the public name of its kind, and ends with what is done, or can be done,
+/// about it; in the form `{:#}` with the latter alone, for whoever does nothing about it.
 impl fmt::Display for SocketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let anew = if f.alternate() { "" } else { "connecting anew: " };
         match self {
             SocketError::Url(url) => write!(
                 f,
@@ -171,23 +174,22 @@ impl fmt::Display for SocketError {
             SocketError::Connect { host, step, why } => failed(f, host, *step, why),
             SocketError::Lost { host, why } => write!(
                 f,
-                "WebSocketConnectionError: {host}: {why} (connecting anew: if it lasts, look at \
-                 the network)"
+                "WebSocketConnectionError: {host}: {why} ({anew}if it lasts, look at the network)"
             ),
             SocketError::Stalled { host, length_ms } => write!(
                 f,
                 "WebSocketTimeoutError: {host}: it took nothing of what was sent for {length_ms} \
-                 ms (connecting anew: if it lasts, look at the network)"
+                 ms ({anew}if it lasts, look at the network)"
             ),
             SocketError::TooLarge { host, bytes_max } => write!(
                 f,
                 "WebSocketDataError: {host}: a message is longer than {bytes_max} bytes \
-                 (connecting anew: if it lasts, look at the address)"
+                 ({anew}if it lasts, look at the address)"
             ),
             SocketError::Unsound { host, why } => write!(
                 f,
-                "WebSocketDataError: {host}: {why} (connecting anew: if it lasts, look for a \
-                 proxy on the way)"
+                "WebSocketDataError: {host}: {why} ({anew}if it lasts, look for a proxy on the \
+                 way)"
             ),
         }
     }
@@ -214,6 +216,7 @@ fn failed(f: &mut fmt::Formatter<'_>, host: &str, step: Step, why: &Why) -> fmt:
         (Step::Upgrade, Why::Status(404)) => " (look at the config key ws_url)",
         (Step::Upgrade, Why::Status(429)) => " (too many connections: trying again later)",
         (Step::Tls, Why::Said(_)) => "",
+        _ if f.alternate() => " (if it lasts, look at the network)",
         _ => " (trying again: if it lasts, look at the network)",
     })
 }
