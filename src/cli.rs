@@ -61,8 +61,11 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
         .collect::<Result<Vec<String>, Usage>>()
         .and_then(|words| command::parse(&words));
     let result = match parsed {
-        Ok((globals, command)) => Session::open(&globals)
-            .and_then(|session| session.carry_out(command, &mut out, &mut notes)),
+        Ok((globals, command)) => {
+            let is_daemon = matches!(command, Command::Daemon { .. });
+            Session::open(&globals, is_daemon)
+                .and_then(|session| session.carry_out(command, &mut out, &mut notes))
+        }
         Err(Usage::Help(text)) => outcome::finish(print(&mut out, text.trim_end()), &mut out),
         Err(Usage::Version) => {
             let version = concat!("okx-store ", env!("CARGO_PKG_VERSION"));
@@ -73,6 +76,8 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
             return Exit::Usage;
         }
     };
+    // A daemon's last lines are still on their way to the screen.
+    log::logger().flush();
     result.unwrap_or_else(|failure| {
         outcome::note(&mut notes, format_args!("okx-store: {failure}"));
         failure.exit()
@@ -95,7 +100,7 @@ struct Session {
 }
 
 impl Session {
-    fn open(globals: &Globals) -> Result<Session, Failure> {
+    fn open(globals: &Globals, is_daemon: bool) -> Result<Session, Failure> {
         let environment = Environment::read();
         let config =
             Config::load_in(&environment, globals.config.as_deref(), globals.data_dir.as_deref())
@@ -111,8 +116,12 @@ impl Session {
         }
         let screen = Screen::default();
         let level = logging::level(config.log_level, globals.verbose);
-        logging::start(level, Box::new(screen.clone()), config.log_file.as_deref())
-            .map_err(Failure::Log)?;
+        let file = match is_daemon {
+            true => Some(config.daemon_log_file()),
+            false => config.log_file.clone(),
+        };
+        let options = logging::Options { level, screen: Box::new(screen.clone()), file, is_daemon };
+        logging::start(options).map_err(Failure::Log)?;
         let identity =
             Identity { venue: "okx", region: config.region.to_string(), demo: config.sandbox };
         let wanted = config.instruments.iter().map(|known| house::Wanted {

@@ -330,10 +330,9 @@ pub(super) struct List {
     example = "okx-store daemon
 nohup okx-store daemon &",
     note = "It notices a changed configuration within 5 s, and at once on SIGHUP.
-SIGTERM and SIGINT end it once all is stored; a second one does not wait for the
-network.
-It logs to stderr and to logs/okx-store.log beside the configuration, unless
-log_file names another file; the stream's part is in websocket.log, too."
+SIGTERM and SIGINT end it once all is stored; a second one waits no longer for
+the network. It logs to stderr and to logs/okx-store.log beside the config file,
+unless log_file names another; the stream's part is in websocket.log, too."
 )]
 pub(super) struct Daemon {
     /// leave older history for the first interval; the newest bars come at once
@@ -348,8 +347,8 @@ pub(super) struct Daemon {
     name = "websocket",
     help_triggers("-h", "--help"),
     usage = "status [--json]
-                 | test [--timeout S]
-                 | config [--enable | --disable | --set-mode MODE]",
+                           | test [--timeout S]
+                           | config [--enable | --disable | --set-mode MODE]",
     example = "okx-store websocket status
 okx-store websocket test --timeout 30
 okx-store websocket config --set-mode hybrid",
