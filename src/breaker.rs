@@ -35,9 +35,10 @@ pub struct Settings {
 }
 
 /// Whether the stream is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
     /// It is.
+    #[default]
     Closed,
     /// It rests.
     Open,
@@ -105,6 +106,14 @@ impl Breaker {
             recovery_ms: settings.recovery_timeout_ms,
             connects: VecDeque::new(),
         }
+    }
+
+    /// Other settings hold from the next failure on; what was counted stays.
+    pub fn configure(&mut self, settings: Settings) {
+        if self.recovery_ms == self.settings.recovery_timeout_ms {
+            self.recovery_ms = settings.recovery_timeout_ms;
+        }
+        self.settings = settings;
     }
 
     /// Whether the stream is used now.

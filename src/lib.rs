@@ -29,15 +29,17 @@
 //! | layer | modules | what it may do |
 //! |---|---|---|
 //! | faces | `cli` `main` | talk to people and scripts |
-//! | assembly | `engine` `supervisor` `inquiry` `config` `logging` | start, stop, put together |
-//! | threads | `poller` `writer` `desk` `signal` | carry out, one loop each |
+//! | assembly | `engine` `supervisor` | start, stop, put together |
+//! |  | `inquiry` `config` `logging` |  |
+//! | threads | `poller` `stream` `writer` `desk` `signal` | carry out, one loop each |
 //! | edges | `http` `socket` `proxy` `roots` `thread` | all I/O there is: the network |
-//! | | `store` `grants` `lock` `lines` `board` | and the disk |
-//! | brains | `control` `plan` `limit` `backoff` `session` `breaker` `mode` | only decide |
-//! |  | `view` `request` | say what was decided, in data |
+//! |  | `store` `grants` `lock` `lines` `board` | and the disk |
+//! | brains | `control` `plan` `mode` | only decide: what is kept |
+//! |  | `link` `session` `breaker` | how it comes and is written |
+//! |  | `limit` `backoff` `view` `request` | how often, and what is told |
 //! | wire | `okx` `wire` | turn bytes into words and back |
-//! | words | `time` `span` `bar` `candle` `instrument` `page` `coverage` | mean things |
-//! | | `snapshot` `spelling` | |
+//! | words | `time` `span` `bar` `candle` `instrument` `page` | mean things |
+//! |  | `coverage` `snapshot` `meter` `spelling` |  |
 //!
 //! **Architecture invariant:** brains know no socket, file, thread, sleep or clock. They are told
 //! what happened and when it is, and answer with what to do next, so that a table of a test can
@@ -148,9 +150,13 @@ pub mod limit;
 #[doc(hidden)]
 pub mod lines;
 #[doc(hidden)]
+pub mod link;
+#[doc(hidden)]
 pub mod lock;
 #[doc(hidden)]
 pub mod logging;
+#[doc(hidden)]
+pub mod meter;
 #[doc(hidden)]
 pub mod mode;
 #[doc(hidden)]
@@ -175,6 +181,8 @@ pub mod snapshot;
 pub mod socket;
 #[doc(hidden)]
 pub mod spelling;
+#[doc(hidden)]
+pub mod stream;
 #[doc(hidden)]
 pub mod supervisor;
 #[doc(hidden)]

@@ -80,6 +80,8 @@ impl Writer {
                     rows += batch.entry.page.rows.len();
                     batches.push(batch);
                 }
+                // Nobody streams yet.
+                Order::Push(_) => {}
                 Order::NoteError { series, error } => notes.push((series, error)),
                 Order::Compact => compact = true,
                 Order::Stop => go_on = false,

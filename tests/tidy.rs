@@ -20,6 +20,7 @@ const LAYERS: [(&str, &[&str]); 7] = [
             "instrument",
             "page",
             "coverage",
+            "meter",
             "snapshot",
             "spelling",
         ],
@@ -27,7 +28,10 @@ const LAYERS: [(&str, &[&str]); 7] = [
     ("wire", &["wire", "okx"]),
     (
         "brains",
-        &["limit", "backoff", "breaker", "mode", "plan", "control", "session", "view", "request"],
+        &[
+            "limit", "backoff", "breaker", "mode", "plan", "control", "session", "link", "view",
+            "request",
+        ],
     ),
     (
         "edges",
@@ -36,7 +40,7 @@ const LAYERS: [(&str, &[&str]); 7] = [
             "grants",
         ],
     ),
-    ("threads", &["poller", "writer", "desk", "signal"]),
+    ("threads", &["poller", "stream", "writer", "desk", "signal"]),
     ("assembly", &["supervisor", "engine", "inquiry", "config", "logging"]),
     ("faces", &["lib", "cli", "main"]),
 ];

@@ -2,8 +2,11 @@
 //!
 //! The pollers and the supervisor send it; none of them knows the writer itself.
 
+use crate::candle::Candle;
 use crate::instrument::{Instrument, Series};
+use crate::page::Refused;
 use crate::store::file::Entry;
+use crate::time::Millis;
 
 /// A page for the store.
 #[derive(Debug)]
@@ -16,11 +19,28 @@ pub struct Batch {
     pub entry: Entry,
 }
 
+/// States of bars that the stream has pushed.
+#[derive(Debug)]
+pub struct Push {
+    /// Which series.
+    pub series: Series,
+    /// The states, as they came.
+    pub rows: Vec<Candle>,
+    /// Rows that are no candles.
+    pub refused: Vec<Refused>,
+    /// When the frame was read, local time, Unix ms.
+    pub arrived: Millis,
+    /// The same by the exchange's clock.
+    pub at: Millis,
+}
+
 /// What the writer hears.
 #[derive(Debug)]
 pub enum Order {
     /// Store a page.
     Store(Batch),
+    /// Store what the stream has pushed.
+    Push(Push),
     /// Note what went wrong with a series, for `status`.
     NoteError {
         /// Which series.

@@ -12,4 +12,5 @@ mod offline;
 mod process;
 mod recorded;
 mod refusals;
+mod stream;
 mod sync;

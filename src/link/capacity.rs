@@ -1,0 +1,70 @@
+//! How many series one connection holds, which the exchange does not say but by closing.
+
+use std::collections::BTreeSet;
+
+use crate::instrument::Series;
+use crate::time::{HOUR, Millis};
+
+/// What did not fit is tried again after so long.
+const CAP_MS: Millis = HOUR;
+/// Where it is not known how much fits, this part of what is wanted is asked for at a time.
+const STEPS: usize = 10;
+
+/// What one connection holds.
+#[derive(Debug)]
+struct Cap {
+    fits: BTreeSet<Series>,
+    until: Millis,
+}
+
+/// What was learnt of it. Times are local.
+#[derive(Debug, Default)]
+pub(super) struct Capacity {
+    cap: Option<Cap>,
+    step: Option<usize>,
+}
+
+impl Capacity {
+    /// As many of the wanted series as fit.
+    pub(super) fn fit(&self, wanted: &BTreeSet<Series>) -> BTreeSet<Series> {
+        let Some(cap) = self.cap.as_ref().filter(|cap| cap.fits.len() < wanted.len()) else {
+            return wanted.clone();
+        };
+        let all = wanted.intersection(&cap.fits).chain(wanted.difference(&cap.fits));
+        all.take(cap.fits.len()).cloned().collect()
+    }
+
+    /// How many series are asked for at a time, while it is to be learnt how many fit.
+    pub(super) fn step(&self) -> Option<usize> {
+        self.step
+    }
+
+    /// A connection was closed because it held too many of the series that it was `asked` for.
+    pub(super) fn overfilled(&mut self, now: Millis, acked: &BTreeSet<Series>, asked: usize) {
+        if acked.is_empty() {
+            // The close overtook the acknowledgements: small steps will tell.
+            let step = self.step.map_or(asked / STEPS, |step| step / 2);
+            self.step = Some(step.max(1));
+            return;
+        }
+        // If it took them all, and yet did not keep them, half of them is a guess that ends soon.
+        let count = if acked.len() < asked { acked.len() } else { asked.div_ceil(2) };
+        let fits = acked.iter().take(count).cloned().collect();
+        (self.cap, self.step) = (Some(Cap { fits, until: now + CAP_MS }), None);
+    }
+
+    /// Forgets what has become old.
+    pub(super) fn expire(&mut self, now: Millis) {
+        self.cap.take_if(|cap| cap.until <= now);
+    }
+
+    /// More is to be tried at once.
+    pub(super) fn lift(&mut self) {
+        self.cap = None;
+    }
+
+    /// When time alone changes something.
+    pub(super) fn deadline(&self) -> Option<Millis> {
+        self.cap.as_ref().map(|cap| cap.until)
+    }
+}

@@ -1,0 +1,163 @@
+//! Which connection is opened, how it ends, and when the next one takes its place.
+
+use log::Level;
+
+use crate::breaker::State;
+use crate::link::connection::Connection;
+use crate::link::{Effect, Link, Report};
+use crate::session;
+use crate::time::{HOUR, Millis, Now, SECOND, format_length};
+
+/// A connection that is to take over has so long to get what the current one has.
+const REPLACE_MS: Millis = 10 * SECOND;
+/// When it has, rows are taken from both for so long, since what the current one was sent before
+/// may still be on its way.
+const OVERLAP_MS: Millis = SECOND;
+/// A replacement that failed is tried again after so long.
+const REPLACE_RETRY_MS: Millis = 30 * SECOND;
+/// The same after one that was to hold too much: what does not fit beside the current connection
+/// will not fit in a moment either.
+const FULL_RETRY_MS: Millis = HOUR;
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It broke, or did not come about.
+    Broken,
+    /// It fell silent, which is a failure whatever came before.
+    Silent,
+    /// It was asked for more series than it holds.
+    TooMany,
+}
+
+impl Link {
+    /// When to connect, or to connect anew, if that is wanted.
+    pub(super) fn dial_at(&self, now: Millis) -> Option<Millis> {
+        let at = match (&self.current, &self.next) {
+            _ if self.wanted.is_empty() => return None,
+            (None, _) => now,
+            (Some(current), None) => current.since.map(|_| current.due)?,
+            (Some(_), Some(_)) => return None,
+        };
+        Some(at.max(self.breaker.connect_at(now)))
+    }
+
+    pub(super) fn dial(&mut self, now: Millis) {
+        self.last += 1;
+        let mut settings = self.settings.session.clone();
+        if self.books.login.is_some() {
+            settings.credentials = None;
+        }
+        self.breaker.connecting(now);
+        let it = Connection::new(self.last, settings);
+        let slot = if self.current.is_none() { &mut self.current } else { &mut self.next };
+        *slot = Some(it);
+        self.effects.push_back(Effect::Dial(self.last));
+        self.log(Level::Debug, format!("connection {} is tried", self.last));
+    }
+
+    /// Leaves all connections, which says nothing about their quality.
+    pub(super) fn let_go(&mut self, cause: &str) {
+        let was_up = self.is_up();
+        for gone in [self.next.take(), self.current.take()].into_iter().flatten() {
+            self.effects.push_back(Effect::HangUp(gone.number));
+        }
+        self.told.clear();
+        if was_up {
+            self.log(Level::Info, format!("disconnected: {cause}"));
+            self.report(Report::Down { cause: cause.to_owned() });
+        }
+    }
+
+    /// Gives up an attempt that is under way.
+    pub(super) fn renounce(&mut self) {
+        for slot in [&mut self.next, &mut self.current] {
+            if let Some(gone) = slot.take_if(|it| it.since.is_none()) {
+                self.effects.push_back(Effect::HangUp(gone.number));
+            }
+        }
+    }
+
+    /// A connection came to stand.
+    pub(super) fn stand(&mut self, now: Now, conn: u64) {
+        let on_trial = self.breaker.state(now.local) != State::Closed;
+        let due = now.local + self.settings.max_connection_age_ms;
+        let Some(it) = self.find(conn) else {
+            return self.effects.push_back(Effect::HangUp(conn));
+        };
+        it.stand(now.local, due, on_trial);
+        self.books.connected(now.local);
+        if self.is_current(conn) {
+            self.log(Level::Info, format!("connection {conn} stands"));
+            self.report(Report::Up);
+        } else {
+            self.log(Level::Info, format!("connection {conn} stands beside the current one"));
+        }
+        self.feed(now, conn, session::Input::Opened);
+    }
+
+    /// A connection is over, or an attempt at one.
+    pub(super) fn end(&mut self, now: Millis, conn: u64, cause: String, fate: Fate) {
+        let (was_up, is_current) = (self.is_up(), self.is_current(conn));
+        let slot = if is_current { &mut self.current } else { &mut self.next };
+        let Some(gone) = slot.take_if(|it| it.number == conn) else { return };
+        self.effects.push_back(Effect::HangUp(conn));
+        self.log(Level::Info, format!("connection {conn} is over: {cause}"));
+        self.books.failed(now, cause.clone());
+        if gone.has_data && fate != Fate::Silent {
+            self.breaker.lost(now, &mut self.random);
+        } else if self.breaker.failed(now, &mut self.random) {
+            let rest_ms = self.breaker.connect_at(now) - now;
+            let (failures, rest) = (self.breaker.failures(), format_length(rest_ms));
+            let text = format!("the breaker is open for {rest}, failures in a row: {failures}");
+            self.log(Level::Info, text);
+        }
+        if !is_current {
+            let pause_ms = if fate == Fate::TooMany { FULL_RETRY_MS } else { REPLACE_RETRY_MS };
+            if let Some(current) = &mut self.current {
+                current.due = now + pause_ms;
+            }
+            return;
+        }
+        self.told.clear();
+        if was_up {
+            self.report(Report::Down { cause });
+        }
+        if fate == Fate::TooMany {
+            self.overfill(now, &gone);
+        }
+        self.current = self.next.take();
+        if self.is_up() {
+            self.report(Report::Up);
+        }
+    }
+
+    /// Lets the next connection take the current one's place, if it is time.
+    pub(super) fn take_over(&mut self, now: Millis) {
+        if let (Some(current), Some(next)) = (&self.current, &mut self.next) {
+            let covers = next.since.is_some() && next.covers(current);
+            next.ready = if covers { next.ready.or(Some(now)) } else { None };
+        }
+        if self.take_over_at().is_none_or(|at| now < at) {
+            return;
+        }
+        let Some(next) = self.next.take_if(|next| next.ready.is_some() || next.has_data) else {
+            let conn = self.next.as_ref().map_or(0, |next| next.number);
+            let cause = "WebSocketTimeoutError: no data came over it in time (the current \
+                         connection goes on)";
+            return self.end(now, conn, cause.to_owned(), Fate::Broken);
+        };
+        self.log(Level::Info, format!("connection {} has taken over", next.number));
+        if let Some(old) = self.current.replace(next) {
+            self.effects.push_back(Effect::HangUp(old.number));
+        }
+        self.tell("the connection that took over does not have it yet");
+    }
+
+    /// When the next connection takes over, or is given up.
+    pub(super) fn take_over_at(&self) -> Option<Millis> {
+        let (_, next) = (self.current.as_ref()?, self.next.as_ref()?);
+        let late = next.since? + REPLACE_MS;
+        Some(next.ready.map_or(late, |ready| late.min(ready + OVERLAP_MS)))
+    }
+}
