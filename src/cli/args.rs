@@ -331,7 +331,7 @@ pub(super) struct List {
 nohup okx-store daemon &",
     note = "It notices a changed configuration within 5 s, and at once on SIGHUP.
 SIGTERM and SIGINT end it once all is stored; a second one waits no longer for
-the network. It logs to stderr and to logs/okx-store.log beside the config file,
+the network. It logs to stderr and to logs/okx-store.log beside the config,
 unless log_file names another; the stream's part is in websocket.log, too."
 )]
 pub(super) struct Daemon {

@@ -12,5 +12,6 @@ mod offline;
 mod process;
 mod recorded;
 mod refusals;
+mod sight;
 mod stream;
 mod sync;

@@ -324,3 +324,62 @@ impl Talk {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use tungstenite::Message;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::time::SECOND;
+
+    /// What comes of a trial with somebody who answers every message with this.
+    fn try_with(answer: &'static str) -> (String, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("ws://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let mut socket = tungstenite::accept(listener.accept().unwrap().0).unwrap();
+            while let Ok(Message::Text(_)) = socket.read() {
+                let _ = socket.send(Message::text(answer));
+            }
+        });
+        let mut config = Config::builtin("/nowhere/config.json".into());
+        config.ws_url = Some(url);
+        let trial = Trial {
+            config: &config,
+            credentials: None,
+            clock_offset_ms: 0,
+            timeout_ms: 60 * SECOND,
+        };
+        let mut out = Vec::new();
+        let failure = test(trial, Paint::new(true), &mut out).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Failed);
+        server.join().unwrap();
+        (String::from_utf8(out).unwrap(), failure.to_string())
+    }
+
+    #[test]
+    fn whoever_speaks_another_language_is_told_from_the_exchange() {
+        for (answer, begins, advice) in [
+            ("hello", "WebSocketDataError: 1 in a row cannot be read", "proxy"),
+            (
+                r#"{"arg":{"channel":"candle1m","instId":"BTC-USDT"},"data":[["1","x"]]}"#,
+                "WebSocketDataError: the push holds no candle: ",
+                "ws_url",
+            ),
+            (
+                r#"{"event":"error","code":"64001","msg":"wrong path"}"#,
+                "WebSocketSubscriptionError: 64001: wrong path",
+                "ws_url",
+            ),
+        ] {
+            let (out, failure) = try_with(answer);
+            assert!(failure.starts_with(begins) && failure.contains(advice), "{failure}");
+            let painted = "\u{1b}[32m●\u{1b}[0m upgrade ";
+            assert!(out.contains(painted), "{out}");
+            assert!(out.ends_with("\u{1b}[31mfailed\u{1b}[0m\n"), "{out}");
+        }
+    }
+}
