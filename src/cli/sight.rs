@@ -52,17 +52,27 @@ impl Sight {
         self.snapshot.now + self.age_ms
     }
 
-    /// An age of the snapshot's, as of this moment.
+    /// The exchange's time that ages count to: that of the snapshot, which is newer than what it
+    /// tells of by far less than a second, while there will be a next one; else this moment's.
+    pub fn seen_at(&self) -> Millis {
+        self.since(self.snapshot.now)
+    }
+
+    /// An age of the snapshot's, by the same rule.
     pub fn since(&self, age_ms: Millis) -> Millis {
-        age_ms + self.age_ms
+        if self.is_stale() { age_ms + self.age_ms } else { age_ms }
+    }
+
+    fn is_stale(&self) -> bool {
+        self.age_ms >= STALE_MS
     }
 
     /// The daemon in a few words: `running, pid 1234, up 3h 5m`.
     pub fn headline(&self) -> String {
         let Snapshot { pid, uptime_ms, .. } = &self.snapshot;
-        let stale = match self.age_ms {
-            ..STALE_MS => String::new(),
-            age_ms => format!("; snapshot {} old", short_length(age_ms)),
+        let stale = match self.is_stale() {
+            true => format!("; snapshot {} old", short_length(self.age_ms)),
+            false => String::new(),
         };
         format!("running, pid {pid}, up {}{stale}", whole_length(self.since(*uptime_ms)))
     }
@@ -159,18 +169,18 @@ pub(crate) mod tests {
     fn the_connection_is_told_in_words() {
         type Change = fn(&mut StreamView);
         let cases: [(&str, Change, Tone, &str); 9] = [
-            ("good", |_| (), Tone::Good, "connected for 12m 6s"),
+            ("good", |_| (), Tone::Good, "connected for 12m 10s"),
             (
                 "replacing",
                 |stream| stream.replacing = true,
                 Tone::Good,
-                "connected for 12m 6s, its replacement is on the way",
+                "connected for 12m 10s, its replacement is on the way",
             ),
             ("age untold", |stream| stream.age_ms = None, Tone::Good, "connected"),
             ("down", |stream| stream.connected = false, Tone::Bad, "not connected"),
             (
                 "to be tried",
-                |stream| (stream.connected, stream.retry_in_ms) = (false, Some(5_000)),
+                |stream| (stream.connected, stream.retry_in_ms) = (false, Some(9_000)),
                 Tone::Bad,
                 "not connected, next try in 3s",
             ),
@@ -201,7 +211,7 @@ pub(crate) mod tests {
         ];
         for (name, change, tone, words) in cases {
             let mut sight = sample(0);
-            sight.age_ms = 2 * SECOND;
+            sight.age_ms = 6 * SECOND;
             change(&mut sight.snapshot.stream);
             assert_eq!(sight.connection(), (tone, words.to_owned()), "{name}");
         }
@@ -213,7 +223,9 @@ pub(crate) mod tests {
         assert_eq!(sight.headline(), "running, pid 1234, up 3h 5m");
         sight.age_ms = 12_400;
         assert_eq!(sight.headline(), "running, pid 1234, up 3h 5m; snapshot 12s old");
-        assert_eq!(sight.now(), 12_400);
+        assert_eq!((sight.now(), sight.seen_at()), (12_400, 12_400));
+        sight.age_ms = 900;
+        assert_eq!((sight.now(), sight.seen_at()), (900, 0), "the next one is on its way");
     }
 
     /// A daemon at work since three hours and five minutes: BTC streams, of ETH one series was

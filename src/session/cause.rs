@@ -92,11 +92,13 @@ impl fmt::Display for Cause {
                  ({anew}if it lasts, look at the network)",
                 format_length(*length_ms)
             ),
-            Cause::Garbled { frames, why } => write!(
-                f,
-                "WebSocketDataError: {frames} in a row cannot be read, the last for {why} \
-                 (if it lasts, look for a proxy on the way)"
-            ),
+            Cause::Garbled { frames, why } => {
+                match frames {
+                    1 => f.write_str("WebSocketDataError: a frame cannot be read: ")?,
+                    _ => write!(f, "WebSocketDataError: {frames} in a row cannot be read: ")?,
+                }
+                write!(f, "{why} (if it lasts, look for a proxy on the way)")
+            }
             Cause::Closed { code, reason } => {
                 match code {
                     Some(code) => {

@@ -197,7 +197,7 @@ impl Board<'_> {
 
     /// All but the reason, whose cell is empty so far.
     fn cells(&self, view: &InstrumentView) -> Vec<String> {
-        let now = self.sight.now();
+        let now = self.sight.seen_at();
         let tone = tone(&view.mode, view.fell_back);
         let updated = view.series.iter().filter_map(|series| series.updated_at).max();
         let streamed = view.series.iter().filter(|series| series.via == "stream").count();

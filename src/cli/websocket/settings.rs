@@ -12,6 +12,9 @@ use crate::config::{
 use crate::mode::{Loss, RealtimeMode, Rule};
 use crate::time::{Millis, SECOND};
 
+/// A key whose default needs not be told: it is long, and follows from another key.
+const URL: &str = "ws_url";
+
 /// Shows what is set, what that means for each instrument, and what else there would be.
 pub fn show(config: &Config, paint: Paint, out: &mut dyn Write) -> Result<Exit, Failure> {
     finish(write(config, paint, out), out)
@@ -82,6 +85,7 @@ fn write(config: &Config, paint: Paint, out: &mut dyn Write) -> Result<(), Failu
     let row = |((key, value), (_, default)): ((String, String), (String, String))| {
         let remark = match value == default {
             true => paint.word(Tone::Faint, "default"),
+            false if key == URL => "default: by region".to_owned(),
             false => format!("default: {default}"),
         };
         vec![key, value, remark]
@@ -118,7 +122,7 @@ fn keys(config: &Config) -> Vec<(String, String)> {
         ("realtime_mode", config.realtime_mode.to_string()),
         ("enable_websocket", config.enable_websocket.to_string()),
         ("websocket_fallback_enabled", config.websocket_fallback_enabled.to_string()),
-        ("ws_url", config.ws_url().to_owned()),
+        (URL, config.ws_url().to_owned()),
     ];
     let inner = [
         ("max_reconnect_attempts", max_reconnect_attempts.to_string()),

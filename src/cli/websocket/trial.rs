@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn whoever_speaks_another_language_is_told_from_the_exchange() {
         for (answer, begins, advice) in [
-            ("hello", "WebSocketDataError: 1 in a row cannot be read", "proxy"),
+            ("hello", "WebSocketDataError: a frame cannot be read: ", "proxy"),
             (
                 r#"{"arg":{"channel":"candle1m","instId":"BTC-USDT"},"data":[["1","x"]]}"#,
                 "WebSocketDataError: the push holds no candle: ",
