@@ -95,7 +95,10 @@ impl fmt::Display for Cause {
             Cause::Garbled { frames, why } => {
                 match frames {
                     1 => f.write_str("WebSocketDataError: a frame cannot be read: ")?,
-                    _ => write!(f, "WebSocketDataError: {frames} in a row cannot be read: ")?,
+                    _ => write!(
+                        f,
+                        "WebSocketDataError: {frames} in a row cannot be read, the last for "
+                    )?,
                 }
                 write!(f, "{why} (if it lasts, look for a proxy on the way)")
             }
