@@ -16,6 +16,7 @@ pub mod overview;
 pub mod paint;
 pub mod progress;
 pub mod query;
+pub mod remote;
 pub mod sight;
 pub mod status;
 mod survey;

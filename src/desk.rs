@@ -315,16 +315,16 @@ impl Clerk {
         Err(LineError::Closed)
     }
 
-    /// Brings a request to the supervisor.
+    /// Brings a request to the supervisor. If that hears no more calls, the answers are at their
+    /// end: the client is hung up on, and knows that the daemon is ending.
     fn call(&self, request: Request) -> Result<Receiver<Answer>, String> {
         let (answers, heard) = bounded(ANSWERS_WAITING);
-        let leaving = || "the daemon is about to end".to_owned();
         select! {
-            send(self.calls, Call { request, answers }) -> sent => {
-                sent.map(|()| heard).map_err(|_| leaving())
+            send(self.calls, Call { request, answers }) -> _ => Ok(heard),
+            recv(self.stopped) -> _ => Ok(heard),
+            default(Duration::from_millis(self.patience_ms.unsigned_abs())) => {
+                Err(BUSY.to_owned())
             }
-            recv(self.stopped) -> _ => Err(leaving()),
-            default(Duration::from_millis(self.patience_ms.unsigned_abs())) => Err(BUSY.to_owned()),
         }
     }
 

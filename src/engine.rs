@@ -106,6 +106,18 @@ pub fn run(
     // waited for.
     let http = Http::new(&setup.http).map_err(EngineError::Http)?;
     let lock = Lock::take(&setup.data_dir).map_err(EngineError::Lock)?;
+    run_under(lock, &http, setup, wanted, watch)
+}
+
+/// The same for whoever has the lock of the folder already, and made the connection from
+/// `setup.http` before that.
+pub fn run_under(
+    lock: Lock,
+    http: &Http,
+    setup: &Setup,
+    wanted: &[(Series, Wanted)],
+    watch: &mut dyn FnMut(&Control, Now),
+) -> Result<Outcome, EngineError> {
     let clock = Arc::new(Clock::start(stored_offset(setup, wanted)));
     let now = clock.now();
     let (grants, recent) = Grants::open(&setup.data_dir, now.local)
@@ -118,7 +130,7 @@ pub fn run(
 
     let (exits, ends) = bounded(setup.workers + 2);
     let mut crew = Crew { exits, writer: None, pollers: Vec::new() };
-    let (ports, _signals) = crew.start(setup, &http, &clock, ends)?;
+    let (ports, _signals) = crew.start(setup, http, &clock, ends)?;
     let mut supervisor = Supervisor { control, ports, clock: &clock, grants, watch };
     let ending = supervisor.run();
     let Supervisor { control, .. } = supervisor;

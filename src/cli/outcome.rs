@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::bar::Bar;
+use crate::cli::remote::RemoteError;
 use crate::cli::table::count;
 use crate::cli::websocket::trial::TrialError;
 use crate::config::ConfigError;
@@ -94,6 +95,8 @@ pub enum Failure {
     Engine(EngineError),
     /// Another process writes there.
     Lock(LockError),
+    /// The daemon has not done what it was asked.
+    Remote(RemoteError),
     /// The exchange has not answered.
     Inquiry(InquiryError),
     /// The exchange does not know an instrument.
@@ -170,6 +173,7 @@ impl fmt::Display for Failure {
             Failure::Log(error) => error.fmt(f),
             Failure::Engine(error) => error.fmt(f),
             Failure::Lock(error) => error.fmt(f),
+            Failure::Remote(error) => error.fmt(f),
             Failure::Inquiry(error) => error.fmt(f),
             Failure::NotListed { instrument, refusal, near: Some(near) } => {
                 write!(f, "{instrument}: {refusal}: did you mean {near}?")
@@ -197,6 +201,12 @@ impl std::error::Error for Failure {
             Failure::Trial(error) => Some(error),
             _ => None,
         }
+    }
+}
+
+impl From<RemoteError> for Failure {
+    fn from(error: RemoteError) -> Failure {
+        Failure::Remote(error)
     }
 }
 

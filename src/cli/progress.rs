@@ -6,8 +6,9 @@ use std::io::{self, IsTerminal, Write};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::table::count;
-use crate::control::{Control, Hold, Line};
-use crate::time::{MINUTE, Millis, Now, SECOND, format_length};
+use crate::control::Hold;
+use crate::time::{MINUTE, Millis, SECOND, format_length};
+use crate::view::{LineView, View};
 
 /// Series that are shown at once: the terminal is the user's, not ours.
 const SHOWN_MAX: usize = 8;
@@ -77,28 +78,24 @@ impl Progress {
         Progress { face, started: None, told: BTreeSet::new(), stopping: false }
     }
 
-    /// Shows where things stand. To be called often; it decides what is worth showing.
-    pub fn watch(&mut self, control: &Control, now: Now) {
-        let started = *self.started.get_or_insert(now.local);
-        if control.was_stopped() {
+    /// Shows where things stand at `now`, local time. To be called often; it decides what is worth
+    /// showing.
+    pub fn watch(&mut self, view: &View, now: Millis) {
+        let elapsed_ms = now - *self.started.get_or_insert(now);
+        if view.stopped {
             return self.stop();
         }
-        let finished = self.newly_finished(control, now);
-        let sum = Sum::of(control, now, started);
+        let finished = self.newly_finished(view);
+        let sum = Sum::of(view, elapsed_ms);
         match &mut self.face {
             Face::Terminal { screen, shown, total } => {
                 for line in finished {
                     let _ = screen.lines.println(line);
                 }
-                let working: Vec<String> = control
-                    .lines()
-                    .iter()
-                    .filter(|line| !line.is_done(now))
-                    .take(SHOWN_MAX)
-                    .map(|line| working_line(line, now, now.local - started))
-                    .collect();
-                let more = control.lines().iter().filter(|line| !line.is_done(now)).count();
-                let more = more - working.len();
+                let open = || view.lines.iter().filter(|line| !line.done);
+                let working: Vec<String> =
+                    open().take(SHOWN_MAX).map(|line| working_line(line, elapsed_ms)).collect();
+                let more = open().count() - working.len();
                 while shown.len() < working.len() {
                     let bar = ProgressBar::no_length().with_style(total.style());
                     shown.push(screen.lines.insert(shown.len(), bar));
@@ -120,9 +117,9 @@ impl Progress {
                     let _ = writeln!(stderr, "{line}");
                 }
                 if *next == 0 {
-                    *next = now.local + PLAIN_MS;
-                } else if now.local >= *next && !control.is_finished(now) {
-                    *next = now.local + PLAIN_MS;
+                    *next = now + PLAIN_MS;
+                } else if now >= *next && !view.finished {
+                    *next = now + PLAIN_MS;
                     let _ = writeln!(stderr, "{}", sum.text());
                 }
             }
@@ -148,30 +145,30 @@ impl Progress {
     }
 
     /// A line for each series that has ended since the last time.
-    fn newly_finished(&mut self, control: &Control, now: Now) -> Vec<String> {
-        let ended = control.lines().iter().enumerate().filter(|(_, line)| line.is_done(now));
+    fn newly_finished(&mut self, view: &View) -> Vec<String> {
+        let ended = view.lines.iter().enumerate().filter(|(_, line)| line.done);
         let new: Vec<_> = ended.filter(|(n, _)| !self.told.contains(n)).collect();
         self.told.extend(new.iter().map(|(n, _)| *n));
         // What failed is told at the end, once.
         let done = new.into_iter().filter(|(_, line)| line.error.is_none());
-        done.map(|(_, line)| finished_line(line, now)).collect()
+        done.map(|(_, line)| finished_line(line)).collect()
     }
 }
 
-fn finished_line(line: &Line, now: Now) -> String {
+fn finished_line(line: &LineView) -> String {
     let rows = count(line.closed as i64, "new bar");
-    format!("{:<22} complete, {rows}", line.series.to_string()) + &remarks(line, now)
+    format!("{:<22} complete, {rows}", line.series.to_string()) + &remarks(line)
 }
 
 /// What is worth knowing of a complete series, if anything is.
-pub fn remarks(line: &Line, now: Now) -> String {
-    let tally = line.tally(now);
+pub fn remarks(line: &LineView) -> String {
+    let tally = line.tally;
     let told = [
         (line.revised as i64, "revised"),
         (tally.suspected_empty, "suspected empty"),
         (tally.known_empty, "known empty"),
         (tally.before_history, "before its history"),
-        (line.unconfirmed(now) as i64, "without a confirm yet"),
+        (line.unconfirmed as i64, "without a confirm yet"),
     ];
     let told = told.iter().filter(|(bars, _)| *bars > 0);
     told.map(|(bars, what)| format!(", {bars} {what}")).collect()
@@ -179,11 +176,12 @@ pub fn remarks(line: &Line, now: Now) -> String {
 
 /// A series under way, in less than 80 columns: how much is known of what is wanted, how fast more
 /// of it comes, and how long the rest takes at that rate.
-fn working_line(line: &Line, now: Now, elapsed_ms: Millis) -> String {
+fn working_line(line: &LineView, elapsed_ms: Millis) -> String {
     const WIDTH: i64 = 16;
-    let tally = line.tally(now);
+    let tally = line.tally;
     let known = tally.wanted - tally.missing;
-    let share = if tally.wanted > 0 { known * WIDTH / tally.wanted } else { 0 } as usize;
+    let share = if tally.wanted > 0 { known * WIDTH / tally.wanted } else { 0 };
+    let share = share.clamp(0, WIDTH) as usize;
     let bar = "█".repeat(share) + &"░".repeat(WIDTH as usize - share);
     let shown = format!("{:<22} {bar} {known} of {}", line.series.to_string(), tally.wanted);
     if elapsed_ms < SETTLED_MS || line.closed == 0 {
@@ -198,26 +196,24 @@ fn working_line(line: &Line, now: Now, elapsed_ms: Millis) -> String {
 }
 
 impl Sum {
-    fn of(control: &Control, now: Now, started: Millis) -> Sum {
+    fn of(view: &View, elapsed_ms: Millis) -> Sum {
         let mut sum =
             Sum { rows: 0, missing: 0, pages_left: 0, left_ms: None, per_second: None, wait: None };
-        for line in control.lines() {
+        for line in &view.lines {
             sum.rows += line.closed;
             if line.error.is_none() {
-                let missing = line.tally(now).missing;
+                let missing = line.tally.missing;
                 sum.missing += missing;
                 sum.pages_left += (missing + PAGE_ROWS - 1) / PAGE_ROWS;
             }
         }
-        let wait = control.waits_for(now).map(|(until, hold)| (until - now.local, hold));
         // Shorter waits are no news.
-        sum.wait = wait.filter(|&(wait_ms, _)| wait_ms >= SECOND);
-        let elapsed_ms = now.local - started;
+        sum.wait = view.wait.filter(|&(wait_ms, _)| wait_ms >= SECOND);
         if elapsed_ms >= SETTLED_MS {
-            let per_ms = control.pages() as f64 / elapsed_ms as f64;
+            let per_ms = view.pages as f64 / elapsed_ms as f64;
             // A run that has just begun spends its budget in a burst, so the permitted rate bounds
             // what is promised.
-            let per_ms = per_ms.min(control.pages_per_minute() / MINUTE as f64);
+            let per_ms = per_ms.min(view.pages_per_minute / MINUTE as f64);
             sum.left_ms = (per_ms > 0.0).then(|| (sum.pages_left as f64 / per_ms) as Millis);
             sum.per_second = Some(sum.rows * 1_000 / elapsed_ms as u64);
         }

@@ -8,12 +8,12 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::cli::outcome::{Exit, Failure, finish, note};
+use crate::cli::remote::{Gate, Writer};
 use crate::cli::table::{Align, Layout, count};
 use crate::config::{Addition, Config, Edit, add_instrument, remove_instrument};
 use crate::engine::Setup;
 use crate::inquiry::{Inquirer, InquiryError};
 use crate::instrument::{Instrument, Series};
-use crate::lock::Lock;
 use crate::okx::{self, Kind, Listing};
 use crate::page::Ask;
 use crate::spelling::nearest;
@@ -141,7 +141,8 @@ fn kind_of(instrument: &Instrument) -> Kind {
     }
 }
 
-/// Takes an instrument out of the configuration, and with `purge` its file from the disk.
+/// Takes an instrument out of the configuration, and with `purge` its file from the disk, which a
+/// running daemon is asked to do.
 pub fn remove(
     setup: &Setup,
     config: &Config,
@@ -156,20 +157,40 @@ pub fn remove(
     if !(configured || purge && stored) {
         return Err(Failure::NotConfigured { instrument: instrument.clone() });
     }
-    // The lock comes first: nothing is changed while another process writes.
-    let lock = purge.then(|| Lock::take(&setup.data_dir)).transpose().map_err(Failure::Lock)?;
+    // The right to write comes first: nothing is changed while another command has it. A daemon
+    // comes with its socket; it deletes nothing that is still configured.
+    let mut gate = purge.then(|| Gate::new(&setup.data_dir)).transpose()?;
+    let writer = gate.as_mut().map(Gate::pass).transpose()?;
     if configured {
         remove_instrument(&config.file, instrument).map_err(Failure::Config)?;
         writeln!(out, "{instrument} removed from {}", config.file.display())?;
     }
-    if purge {
-        delete(&path)?;
+    if let Some((gate, writer)) = gate.as_mut().zip(writer) {
+        delete_by(writer, gate, instrument, &path)?;
         writeln!(out, "{} deleted", path.display())?;
     } else if stored {
         note(notes, format_args!("its candles stay in {}: --purge deletes them", path.display()));
     }
-    drop(lock);
     finish(Ok(()), out)
+}
+
+/// Has a file deleted by whoever may, which is somebody else once a daemon has ended.
+fn delete_by(
+    mut writer: Writer,
+    gate: &mut Gate,
+    instrument: &Instrument,
+    path: &Path,
+) -> Result<(), Failure> {
+    loop {
+        let deleted = match writer {
+            Writer::Here(_lock) => return delete(path),
+            Writer::Daemon(daemon) => daemon.purge(instrument)?,
+        };
+        if deleted {
+            return Ok(());
+        }
+        writer = gate.pass()?;
+    }
 }
 
 /// Deletes a file with its log, the log last: without the file it means nothing.

@@ -1,15 +1,28 @@
-//! `sync`, `backfill` and `gaps --fill`: the commands that fetch.
+//! `sync`, `backfill` and `gaps --fill`: the commands that fetch, or have a running daemon fetch.
 
 use std::io::Write;
 
 use crate::cli::outcome::{Exit, Failure, finish, note};
 use crate::cli::progress::{Progress, Screen, remarks};
+use crate::cli::remote::{Gate, Writer};
 use crate::cli::table::{Align, Layout, count};
-use crate::engine::{self, Outcome, Setup};
+use crate::control::Control;
+use crate::engine::{self, EngineError, Setup};
+use crate::http::Http;
 use crate::instrument::Series;
 use crate::plan::Wanted;
+use crate::time::{Clock, Now};
+use crate::view::View;
 
-/// Makes series complete and tells what became of each.
+/// How the work ended.
+struct Outcome {
+    view: View,
+    /// The words of a thread that panicked.
+    panic: Option<String>,
+}
+
+/// Makes series complete and tells what became of each. A daemon that holds the lock is asked to
+/// do it; everything is told as if it were done here.
 pub fn sync(
     setup: &Setup,
     wanted: &[(Series, Wanted)],
@@ -21,15 +34,46 @@ pub fn sync(
         return Err(Failure::NothingWanted);
     }
     let mut progress = Progress::new(screen);
-    let result = engine::run(setup, wanted, &mut |control, now| progress.watch(control, now));
+    let result = work(setup, wanted, &mut progress);
     progress.finish();
-    let outcome = result.map_err(Failure::Engine)?;
-    finish(tell(&outcome, out), out)?;
+    let outcome = result?;
+    finish(tell(&outcome.view, out), out)?;
     Ok(judge(&outcome, notes))
 }
 
+/// Has the work done by whoever may write.
+fn work(
+    setup: &Setup,
+    wanted: &[(Series, Wanted)],
+    progress: &mut Progress,
+) -> Result<Outcome, Failure> {
+    // First what only the configuration can mend: it is refused before a folder is made or a lock
+    // waited for.
+    let http = Http::new(&setup.http).map_err(EngineError::Http).map_err(Failure::Engine)?;
+    let clock = Clock::start(0);
+    let mut gate = Gate::new(&setup.data_dir)?;
+    loop {
+        match gate.pass()? {
+            Writer::Here(lock) => {
+                let watch = &mut |control: &Control, now: Now| {
+                    progress.watch(&View::of(control, now), now.local);
+                };
+                let outcome = engine::run_under(lock, &http, setup, wanted, watch);
+                let engine::Outcome { control, now, ending } = outcome.map_err(Failure::Engine)?;
+                return Ok(Outcome { view: View::of(&control, now), panic: ending.panic });
+            }
+            Writer::Daemon(daemon) => {
+                let watch = &mut |view: &View| progress.watch(view, clock.now().local);
+                if let Some(view) = daemon.fill(wanted, watch)? {
+                    return Ok(Outcome { view, panic: None });
+                }
+            }
+        }
+    }
+}
+
 /// A row for each series.
-fn tell(outcome: &Outcome, out: &mut dyn Write) -> Result<(), Failure> {
+fn tell(view: &View, out: &mut dyn Write) -> Result<(), Failure> {
     let columns = [
         ("series", Align::Left),
         ("new bars", Align::Right),
@@ -37,22 +81,21 @@ fn tell(outcome: &Outcome, out: &mut dyn Write) -> Result<(), Failure> {
         ("missing", Align::Right),
         ("", Align::Left),
     ];
-    let rows: Vec<Vec<String>> = outcome
-        .control
-        .lines()
+    let rows: Vec<Vec<String>> = view
+        .lines
         .iter()
         .map(|line| {
-            let tally = line.tally(outcome.now);
+            let tally = line.tally;
             let remark = match &line.error {
                 Some(_) => "failed".to_owned(),
                 None if tally.missing > 0 => "unfinished".to_owned(),
                 None if tally.wanted == 0 => "no bar has closed in this range".to_owned(),
-                None => remarks(line, outcome.now).trim_start_matches(", ").to_owned(),
+                None => remarks(line).trim_start_matches(", ").to_owned(),
             };
             vec![
                 line.series.to_string(),
                 line.closed.to_string(),
-                line.stored().to_string(),
+                line.stored.to_string(),
                 tally.missing.to_string(),
                 remark,
             ]
@@ -63,24 +106,23 @@ fn tell(outcome: &Outcome, out: &mut dyn Write) -> Result<(), Failure> {
 
 /// What went wrong, each thing once, and the exit code for it.
 fn judge(outcome: &Outcome, notes: &mut dyn Write) -> Exit {
-    if let Some(panic) = &outcome.ending.panic {
+    if let Some(panic) = &outcome.panic {
         note(notes, format_args!("okx-store: a bug: {panic}"));
         return Exit::Bug;
     }
-    let (control, mut exit) = (&outcome.control, Exit::Done);
-    for line in control.lines() {
+    let (view, mut exit) = (&outcome.view, Exit::Done);
+    for line in &view.lines {
         if let Some(error) = &line.error {
             note(notes, format_args!("okx-store: {}: {error}", line.series));
             exit = Exit::Failed;
         }
     }
-    if let Some(error) = control.gave_up() {
+    if let Some(error) = &view.gave_up {
         note(notes, format_args!("okx-store: gave up: {error}"));
         exit = Exit::Failed;
     }
-    if control.was_stopped() {
-        let missing: i64 = control.lines().iter().map(|line| line.tally(outcome.now).missing).sum();
-        let missing = count(missing, "bar");
+    if view.stopped {
+        let missing = count(view.missing(), "bar");
         note(
             notes,
             format_args!(
