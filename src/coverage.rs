@@ -4,7 +4,9 @@
 //! The writer keeps it on disk, a plan keeps it in memory; both change it by [`Coverage::absorb`]
 //! with the same evidence, so they cannot drift apart.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 
 use crate::bar::Grid;
 use crate::page::Evidence;
@@ -145,8 +147,10 @@ impl Coverage {
     /// Takes in what a page proved at the time `at` of the exchange's clock.
     ///
     /// A second sighting counts only once it is due: pages that overlap within seconds are one
-    /// sighting. A row below which nothing was thought to be reopens all that was thought so.
+    /// sighting. A row below which nothing was thought to be reopens all that was thought so. The
+    /// work grows with the page and with what it touches, not with the ledger.
     pub fn absorb(&mut self, evidence: &Evidence, at: Millis) {
+        let Some(reach) = self.reach(evidence) else { return };
         self.reopen_history(evidence);
         let mut absent = evidence.absent.clone();
         if evidence.before_history {
@@ -154,13 +158,14 @@ impl Coverage {
             absent = absent.difference(&self.with_rows());
         }
         self.spans.extend(evidence.vouched.iter());
-        if absent.is_empty() && self.empties.is_empty() {
+        let touched = self.ledger_in(reach.empties);
+        if absent.is_empty() && touched.is_empty() {
             return;
         }
         let reason = if evidence.before_history { Reason::BeforeHistory } else { Reason::Absent };
         let mut unseen = absent.clone();
-        let mut ledger = Vec::with_capacity(self.empties.len() + absent.len());
-        for empty in std::mem::take(&mut self.empties) {
+        let mut ledger = Vec::with_capacity(touched.len() + absent.len());
+        for empty in self.empties.drain(touched.clone()) {
             let outside = Spans::from(empty.span).difference(&evidence.vouched);
             ledger.extend(outside.iter().map(|span| Empty { span, ..empty }));
             let again = absent.intersection(empty.span);
@@ -175,19 +180,53 @@ impl Coverage {
         ledger.extend(unseen.iter().map(|span| Empty::seen(span, reason, 1, at)));
         ledger.sort();
         ledger.dedup_by(|next, known| known.join(next));
-        self.empties = ledger;
+        self.empties.splice(touched.start..touched.start, ledger);
+    }
+
+    /// Where [`Coverage::absorb`] of this evidence can change something; nothing if it cannot.
+    pub fn reach(&self, evidence: &Evidence) -> Option<Reach> {
+        let ends = |spans: &Spans| [spans.first(), spans.last()];
+        let proved = ends(&evidence.vouched).into_iter().chain(ends(&evidence.absent)).flatten();
+        let reopened = self.disproved_history(evidence).map(|at| self.empties[at].span);
+        let all = proved.chain(reopened).reduce(hull)?;
+        // What ends where the evidence begins, or the other way round, grows together with it.
+        let spans = [self.spans.around(all.start - 1), self.spans.around(all.end)];
+        let empties = self.empties[self.ledger_in(all)].iter().map(|empty| empty.span);
+        Some(Reach {
+            spans: spans.into_iter().flatten().fold(all, hull),
+            empties: empties.fold(all, hull),
+        })
+    }
+
+    /// The spans and the part of the ledger which lie in that reach.
+    pub fn within(&self, reach: Reach) -> (BTreeSet<Span>, BTreeSet<Empty>) {
+        let empties = self.empties[self.ledger_in(reach.empties)].iter();
+        (self.spans.touching(reach.spans).collect(), empties.copied().collect())
+    }
+
+    /// The part of the ledger that meets or overlaps a range.
+    fn ledger_in(&self, span: Span) -> Range<usize> {
+        let start = self.empties.partition_point(|empty| empty.span.end < span.start);
+        let end = self.empties.partition_point(|empty| empty.span.start <= span.end);
+        start..end.max(start)
     }
 
     /// A row inside the range before history proves that history begins earlier than thought:
     /// nothing is known any more about what lies below that row.
     fn reopen_history(&mut self, evidence: &Evidence) {
-        let Some((oldest, _)) = evidence.extent else { return };
-        let disproved =
-            |empty: &Empty| empty.reason == Reason::BeforeHistory && empty.span.contains(oldest);
-        if let Some(at) = self.empties.iter().position(disproved) {
+        if let Some(at) = self.disproved_history(evidence) {
             let before = self.empties.remove(at);
             self.spans.remove(before.span);
         }
+    }
+
+    /// The entry of the ledger before history in which the evidence has a row.
+    fn disproved_history(&self, evidence: &Evidence) -> Option<usize> {
+        let (oldest, _) = evidence.extent?;
+        let at = self.empties.partition_point(|empty| empty.span.end <= oldest);
+        let empty = self.empties.get(at)?;
+        let disproved = empty.reason == Reason::BeforeHistory && empty.span.contains(oldest);
+        disproved.then_some(at)
     }
 
     /// Takes out a range whose rows turned out not to be stored.
@@ -218,6 +257,20 @@ impl Coverage {
         }
         tally
     }
+}
+
+/// The parts of a [`Coverage`] that a piece of evidence can change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Spans outside of this range stay.
+    spans: Span,
+    /// And entries of the ledger outside of this one.
+    empties: Span,
+}
+
+/// The range from the start of the one to the end of the other, whichever comes first.
+fn hull(a: Span, b: Span) -> Span {
+    Span::new(a.start.min(b.start), a.end.max(b.end))
 }
 
 /// Numbers of bars in a wanted range. What is neither missing nor empty has a row.
@@ -253,6 +306,8 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::bar::Bar;
 
@@ -331,5 +386,65 @@ mod tests {
         let tally = coverage.tally(grid, Span::new(0, 60 * MINUTE));
         assert_eq!((tally.wanted, tally.missing, tally.suspected_empty), (60, 23, 2));
         assert_eq!(tally.rows(), 35);
+    }
+
+    fn minutes(max: i64) -> impl Strategy<Value = Span> {
+        (0..60i64, 1..=max).prop_map(|(start, n)| Span::new(start * MINUTE, (start + n) * MINUTE))
+    }
+
+    /// Evidence as pages and pushes give it: what is absent was vouched for.
+    fn any_evidence() -> impl Strategy<Value = Evidence> {
+        let absent = prop::collection::vec(minutes(4), 0..3);
+        let holes = prop::collection::vec(minutes(2), 0..2);
+        let all = (minutes(12), holes, absent, any::<bool>(), 0..6u8);
+        all.prop_map(|(range, holes, absent, with_row, kind)| {
+            let mut vouched = Spans::from(range);
+            holes.iter().for_each(|&hole| vouched.remove(hole));
+            let mut of_those = Spans::new();
+            absent.iter().for_each(|&span| of_those.extend(vouched.intersection(span).iter()));
+            let absent = of_those;
+            let extent = with_row.then_some((range.start, range.start));
+            let below = Span::new(0, range.end);
+            match kind {
+                0 => Evidence { extent, ..Evidence::default() },
+                1 => Evidence {
+                    vouched: below.into(),
+                    absent: below.into(),
+                    before_history: true,
+                    ..Evidence::default()
+                },
+                _ => Evidence { vouched, absent, extent, ..Evidence::default() },
+            }
+        })
+    }
+
+    proptest! {
+        /// Two tables that are changed only where evidence reaches hold what the whole holds, and
+        /// the ledger stays in order, apart, inside the spans and as short as it can be.
+        #[test]
+        fn nothing_changes_beyond_the_reach(
+            steps in prop::collection::vec((any_evidence(), 0..15 * MINUTE), 0..25),
+        ) {
+            let (mut coverage, mut at) = (Coverage::default(), 0);
+            let (mut spans, mut empties) = (BTreeSet::new(), BTreeSet::new());
+            for (evidence, later) in steps {
+                at += later;
+                let reach = coverage.reach(&evidence);
+                let old = reach.map(|reach| coverage.within(reach)).unwrap_or_default();
+                coverage.absorb(&evidence, at);
+                let new = reach.map(|reach| coverage.within(reach)).unwrap_or_default();
+                spans.retain(|span| !old.0.contains(span));
+                spans.extend(&new.0);
+                empties.retain(|empty| !old.1.contains(empty));
+                empties.extend(&new.1);
+                prop_assert!(spans.iter().copied().eq(coverage.spans().iter()));
+                prop_assert!(empties.iter().eq(coverage.empties()));
+                prop_assert!(coverage.empties().all(|empty| coverage.spans.covers(empty.span)));
+                let alone = |pair: &[Empty]| {
+                    pair[0].span.end <= pair[1].span.start && !pair[0].clone().join(&pair[1])
+                };
+                prop_assert!(coverage.empties.windows(2).all(alone));
+            }
+        }
     }
 }

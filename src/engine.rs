@@ -211,7 +211,16 @@ impl Crew {
         let (pages, orders) = bounded(PAGES_WAITING);
         let (receipts, heard_receipts) = bounded(RECEIPTS_WAITING);
         let files = Files::new(&setup.data_dir, setup.identity.clone());
-        let writer = Writer { files, clock: clock.clone(), orders, receipts };
+        let writer = Writer {
+            files,
+            clock: clock.clone(),
+            orders,
+            receipts,
+            // Pages are committed at once.
+            commit_interval_ms: 0,
+            patient: false,
+            hurry: Arc::default(),
+        };
         self.writer =
             Some(thread::spawn(writer::NAME, &self.exits, move || writer.run()).map_err(&failed)?);
 

@@ -35,11 +35,11 @@
 //! | edges | `http` `socket` `proxy` `roots` `thread` | all I/O there is: the network |
 //! |  | `store` `grants` `lock` `lines` `board` | and the disk |
 //! | brains | `control` `plan` `mode` | only decide: what is kept |
-//! |  | `link` `session` `breaker` | how it comes and is written |
+//! |  | `link` `session` `breaker` `queue` | how it comes and is written |
 //! |  | `limit` `backoff` `view` `request` | how often, and what is told |
 //! | wire | `okx` `wire` | turn bytes into words and back |
 //! | words | `time` `span` `bar` `candle` `instrument` `page` | mean things |
-//! |  | `coverage` `snapshot` `meter` `spelling` |  |
+//! |  | `coverage` `snapshot` `latency` `meter` `spelling` |  |
 //!
 //! **Architecture invariant:** brains know no socket, file, thread, sleep or clock. They are told
 //! what happened and when it is, and answer with what to do next, so that a table of a test can
@@ -76,7 +76,7 @@
 //!
 //! A stop has one order: no new orders; the pollers end with their last page; the writer commits
 //! what it has, moves the logs into the files and ends; the last receipts are heard. A second
-//! signal, or 15 seconds, leaves the pollers behind, never the writer.
+//! signal, or 15 seconds, leaves the pollers behind and the logs where they are, never a commit.
 //!
 //! # How one candle travels
 //!
@@ -146,6 +146,8 @@ pub mod http;
 #[doc(hidden)]
 pub mod inquiry;
 #[doc(hidden)]
+pub mod latency;
+#[doc(hidden)]
 pub mod limit;
 #[doc(hidden)]
 pub mod lines;
@@ -167,6 +169,8 @@ pub mod plan;
 pub mod poller;
 #[doc(hidden)]
 pub mod proxy;
+#[doc(hidden)]
+pub mod queue;
 #[doc(hidden)]
 pub mod request;
 #[doc(hidden)]

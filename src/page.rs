@@ -1,9 +1,9 @@
-//! What is asked of the exchange in one request, what came, and what that proves.
+//! What is asked of the exchange in one request, what came, asked for or not, and what that proves.
 
 use std::collections::BTreeMap;
 
 use crate::bar::Grid;
-use crate::candle::Candle;
+use crate::candle::{Candle, Source, State, Verdict};
 use crate::span::{Span, Spans};
 use crate::time::Millis;
 
@@ -51,11 +51,30 @@ impl Ask {
     }
 }
 
-/// An answered page: rows in ascending order of time, each bar once.
+/// Where a page comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It is the answer to this question.
+    Answer(Ask),
+    /// The stream has pushed it.
+    Push,
+}
+
+impl Origin {
+    /// Who told of the rows.
+    pub fn source(self) -> Source {
+        match self {
+            Origin::Answer(_) => Source::Rest,
+            Origin::Push => Source::Stream,
+        }
+    }
+}
+
+/// What the exchange has told of a series: rows in ascending order of time, each bar once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page {
-    /// The question.
-    pub ask: Ask,
+    /// Where it comes from.
+    pub origin: Origin,
     /// The rows, oldest first.
     pub rows: Vec<Candle>,
     /// Rows that are not among them; the rest of the page stands.
@@ -120,28 +139,56 @@ impl Page {
                 rows.insert(row.ts, row);
             }
         }
-        Page { ask, rows: rows.into_values().collect(), refused }
+        Page { origin: Origin::Answer(ask), rows: rows.into_values().collect(), refused }
+    }
+
+    /// Puts pushed states into order, given as they came. Of two states of one bar the one stays
+    /// that would stay in the store.
+    pub fn pushed(states: Vec<Candle>, refused: Vec<Refused>) -> Page {
+        let mut rows: BTreeMap<Millis, Candle> = BTreeMap::new();
+        let state = |candle| State { candle, source: Source::Stream, updated_at: 0 };
+        for row in states {
+            let stays = |known: &Candle| state(*known).hear(&state(row)) == Verdict::Keep;
+            if !rows.get(&row.ts).is_some_and(stays) {
+                rows.insert(row.ts, row);
+            }
+        }
+        Page { origin: Origin::Push, rows: rows.into_values().collect(), refused }
     }
 
     /// What this page proves.
     ///
-    /// A page vouches for the range from its oldest to its newest row, less the bars that are not
-    /// closed; it says nothing about the rest of the window, so a server that cuts its pages short
-    /// costs requests, not rows. The newest page vouches up to the bars that have ended, and a page
-    /// of [`Ask::Below`] up to the end asked about: nothing lies above the first row of the one,
-    /// and the row found by the other is the next one below. A bar whose row was refused is not
-    /// vouched for, and a row without a readable time takes the whole page's word away: what could
-    /// not be read must not pass for a bar that does not exist.
+    /// An answer vouches for the range from its oldest to its newest row, less the bars that are
+    /// not closed; it says nothing about the rest of the window, so a server that cuts its pages
+    /// short costs requests, not rows. The newest page vouches up to the bars that have ended, and
+    /// a page of [`Ask::Below`] up to the end asked about: nothing lies above the first row of the
+    /// one, and the row found by the other is the next one below. A bar whose row was refused is
+    /// not vouched for, and a row without a readable time takes the whole page's word away: what
+    /// could not be read must not pass for a bar that does not exist.
+    ///
+    /// A push vouches for the bars that it closes and for nothing between them: what the stream
+    /// does not push may exist all the same. So a refused row takes no word away but its own.
     pub fn evidence(&self, grid: Grid) -> Evidence {
         let mut evidence = Evidence {
             unconfirmed: self.rows.iter().filter(|r| !r.confirmed).map(|r| r.ts).collect(),
             extent: self.rows.first().zip(self.rows.last()).map(|(a, b)| (a.ts, b.ts)),
             ..Evidence::default()
         };
-        if self.refused.iter().any(|row| row.ts.is_none()) {
-            return evidence;
+        match self.origin {
+            Origin::Answer(ask) => self.prove_answer(ask, grid, &mut evidence),
+            Origin::Push => {
+                let closed = self.rows.iter().filter(|row| row.confirmed && on(grid, row.ts));
+                evidence.vouched.extend(closed.map(|row| grid.bar_at(row.ts)));
+            }
         }
-        let (start, end) = match (self.ask, evidence.extent) {
+        evidence
+    }
+
+    fn prove_answer(&self, ask: Ask, grid: Grid, evidence: &mut Evidence) {
+        if self.refused.iter().any(|row| row.ts.is_none()) {
+            return;
+        }
+        let (start, end) = match (ask, evidence.extent) {
             (Ask::Below { end }, Some((oldest, _))) => (oldest, end),
             (Ask::Below { end }, None) if self.refused.is_empty() => {
                 evidence.before_history = true;
@@ -151,14 +198,14 @@ impl Page {
                 (oldest, until.max(grid.next(newest)))
             }
             (_, Some((oldest, newest))) => (oldest, grid.next(newest)),
-            (_, None) => return evidence,
+            (_, None) => return,
         };
         evidence.vouched.insert(Span::new(start, end));
         evidence.absent.insert(Span::new(start, end));
         for row in &self.rows {
             let bar = grid.bar_at(row.ts);
             // A row off the grid is nobody's: it must not hide that the bars around it are absent.
-            if grid.opens_at(row.ts) || grid.period().is_none() {
+            if on(grid, row.ts) {
                 evidence.absent.remove(bar);
             }
             if !row.confirmed {
@@ -169,8 +216,12 @@ impl Page {
             evidence.vouched.remove(grid.bar_at(ts));
             evidence.absent.remove(grid.bar_at(ts));
         }
-        evidence
     }
+}
+
+/// Whether a row stands for a bar of the grid. Months are kept where the calendar has them.
+fn on(grid: Grid, ts: Millis) -> bool {
+    grid.opens_at(ts) || grid.period().is_none()
 }
 
 #[cfg(test)]
@@ -279,6 +330,40 @@ mod tests {
             (minutes(&found.vouched), minutes(&found.absent)),
             (vec![(3, 9)], vec![(4, 7), (8, 9)])
         );
+    }
+
+    #[test]
+    fn a_push_vouches_for_the_bars_that_it_closes_and_for_no_others() {
+        let minutes_grid = "1m".parse::<crate::bar::Bar>().unwrap().grid();
+        let off = Candle { ts: 7 * MINUTE + 1, ..row(7, true) };
+        let refused = |ts| Refused { ts, why: "NaN".into() };
+        let rows = vec![row(6, false), row(2, true), row(5, true), row(3, true), off];
+        let page = Page::pushed(rows, vec![refused(None), refused(Some(2 * MINUTE))]);
+        let found = page.evidence(minutes_grid);
+        assert_eq!(minutes(&found.vouched), [(2, 4), (5, 6)]);
+        assert!(found.absent.is_empty() && !found.before_history);
+        assert_eq!(found.unconfirmed, [6 * MINUTE]);
+        assert_eq!(found.extent, Some((2 * MINUTE, 7 * MINUTE + 1)));
+    }
+
+    #[test]
+    fn of_pushed_states_of_a_bar_the_one_stays_that_stays_in_the_store() {
+        let state = |close, volume, confirmed| Candle { close, volume, ..row(3, confirmed) };
+        let cases = [
+            ("more volume", state(1.0, 5.0, false), state(2.0, 4.0, false), 1.0),
+            ("then the later", state(1.0, 5.0, false), state(2.0, 5.0, false), 2.0),
+            ("closed", state(1.0, 4.0, true), state(2.0, 5.0, false), 1.0),
+            ("closed late", state(1.0, 5.0, false), state(2.0, 4.0, true), 2.0),
+            ("the first close", state(1.0, 5.0, true), state(2.0, 5.0, true), 1.0),
+        ];
+        for (name, first, second, close) in cases {
+            let page = Page::pushed(vec![first, second], Vec::new());
+            assert_eq!(
+                page.rows.iter().map(|row| row.close).collect::<Vec<_>>(),
+                [close],
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Poller {
                 let answer = self.http.get(&path, self.clock.now().exchange)?;
                 let page = okx::decode_page(ask, &answer)?;
                 let at = self.clock.now().exchange;
-                let entry = Entry { bar: series.bar, grid, page, at };
+                let entry = Entry { bar: series.bar, grid: Some(grid), page, at };
                 Ok(Some(Batch { ticket, instrument: series.instrument, entry }))
             }
         }

@@ -4,6 +4,8 @@
 //! reads ([`read`], [`query`]).
 
 use std::fmt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
@@ -19,6 +21,7 @@ pub mod files;
 pub mod order;
 pub mod query;
 pub mod read;
+pub(crate) mod row;
 #[cfg(test)]
 pub(crate) mod sample;
 #[doc(hidden)]
@@ -27,6 +30,20 @@ pub mod schema;
 /// Where the file of an instrument lies.
 pub fn file_path(data_dir: &Path, instrument: &Instrument) -> PathBuf {
     data_dir.join(format!("{instrument}.db"))
+}
+
+/// Deletes a file with what SQLite keeps beside it, the log last: without the file it means
+/// nothing. What is not there is deleted already.
+pub fn delete(path: &Path) -> Result<(), StoreError> {
+    for path in [path.to_owned(), path.with_extension("db-shm"), path.with_extension("db-wal")] {
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::Io { path, doing: "delete it", source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Whose candles a file holds. Books differ between regions, and demo prices from live ones, so
@@ -68,6 +85,8 @@ pub enum Scope {
     ThisFile,
     /// Every file in the folder: a full or failing disk.
     WholeDisk,
+    /// This file, for a while: another program holds its lock.
+    Busy,
 }
 
 /// A failure of the store, with the file it happened to.
@@ -108,6 +127,15 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// The system says no.
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was being done, as in "cannot …".
+        doing: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// SQLite says no.
     Sql {
         /// The file.
@@ -125,6 +153,7 @@ impl StoreError {
         let StoreError::Sql { source, .. } = self else { return Scope::ThisFile };
         match source.sqlite_error_code() {
             Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => Scope::WholeDisk,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Scope::Busy,
             _ => Scope::ThisFile,
         }
     }
@@ -168,6 +197,9 @@ impl fmt::Display for StoreError {
                 "{}: is a database of something else: move it away, or use another data_dir",
                 path.display()
             ),
+            StoreError::Io { path, doing, source } => {
+                write!(f, "{}: cannot {doing}: {source}", path.display())
+            }
             StoreError::Sql { path, doing, source } => {
                 write!(f, "{}: cannot {doing}: {source}", path.display())
             }
@@ -178,6 +210,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            StoreError::Io { source, .. } => Some(source),
             StoreError::Sql { source, .. } => Some(source),
             _ => None,
         }

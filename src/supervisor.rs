@@ -234,12 +234,15 @@ impl Supervisor<'_> {
             }
             Event::Receipt(Receipt::Broken { ticket, error }) => {
                 let damage = match error.scope() {
+                    Scope::Busy => Damage::Busy,
                     Scope::ThisFile => Damage::File,
                     Scope::WholeDisk => Damage::Disk,
                 };
                 let error = error.to_string();
                 self.control.on(now, Input::Broken { ticket, error, damage });
             }
+            // Nothing else is told to a command, which waits for no disk and hears no stream.
+            Event::Receipt(_) => {}
             // A channel without senders is always ready: it must not be heard again.
             Event::PollersGone => {
                 self.ports.reports = never();

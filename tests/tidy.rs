@@ -20,6 +20,7 @@ const LAYERS: [(&str, &[&str]); 7] = [
             "instrument",
             "page",
             "coverage",
+            "latency",
             "meter",
             "snapshot",
             "spelling",
@@ -29,8 +30,8 @@ const LAYERS: [(&str, &[&str]); 7] = [
     (
         "brains",
         &[
-            "limit", "backoff", "breaker", "mode", "plan", "control", "session", "link", "view",
-            "request",
+            "limit", "backoff", "breaker", "mode", "plan", "control", "session", "link", "queue",
+            "view", "request",
         ],
     ),
     (

@@ -182,7 +182,7 @@ pub(crate) mod tests {
         let bar: Bar = "1m".parse().unwrap();
         let candle = crate::store::sample::candle(BASE, 1.0, true);
         let page = crate::store::sample::page(vec![candle]);
-        let entry = crate::store::file::Entry { bar, grid: bar.grid(), page, at: BASE };
+        let entry = crate::store::file::Entry { bar, grid: Some(bar.grid()), page, at: BASE };
         sample.file("BTC-USDT").commit(&[entry], -4_000).unwrap();
         let wanted = [wanted("ETH-USDT", &["1m"]), wanted("BTC-USDT", &["1m"])];
         assert_eq!(house(&sample, &wanted).clock_offset_ms(), -4_000);

@@ -1,7 +1,6 @@
 //! `add-symbol`, `remove-symbol` and `list --available`: which instruments are mirrored, and which
 //! there are.
 
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 
@@ -17,7 +16,7 @@ use crate::instrument::{Instrument, Series};
 use crate::okx::{self, Kind, Listing};
 use crate::page::Ask;
 use crate::spelling::nearest;
-use crate::store::file_path;
+use crate::store::{self, file_path};
 use crate::wire::{Endpoint, Policy};
 
 /// An instrument in JSON. These names are public.
@@ -183,7 +182,7 @@ fn delete_by(
 ) -> Result<(), Failure> {
     loop {
         let deleted = match writer {
-            Writer::Here(_lock) => return delete(path),
+            Writer::Here(_lock) => return Ok(store::delete(path)?),
             Writer::Daemon(daemon) => daemon.purge(instrument)?,
         };
         if deleted {
@@ -191,17 +190,4 @@ fn delete_by(
         }
         writer = gate.pass()?;
     }
-}
-
-/// Deletes a file with its log, the log last: without the file it means nothing.
-fn delete(path: &Path) -> Result<(), Failure> {
-    for path in [path.to_owned(), path.with_extension("db-shm"), path.with_extension("db-wal")] {
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Failure::Io { path, doing: "delete it", source: error });
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }

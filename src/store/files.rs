@@ -1,11 +1,14 @@
 //! The files that are open for writing: a bounded number, the least recently used one gives way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::instrument::Instrument;
-use crate::store::file::File;
-use crate::store::{Identity, StoreError, file_path};
+use crate::page::Stored;
+use crate::store::file::{Entry, File};
+use crate::store::{self, Identity, StoreError, file_path};
+use crate::time::Millis;
 
 /// Descriptors left for sockets, logs and readers.
 const RESERVED: u64 = 128;
@@ -13,6 +16,9 @@ const RESERVED: u64 = 128;
 const PER_FILE: u64 = 3;
 /// Files that are kept open however low the limit.
 const OPEN_MIN: u64 = 64;
+/// After so many commits a log is moved into its file in a quiet moment. A commit writes two to
+/// four pages, so the 1,000 at which SQLite does so in the middle of a commit are hardly reached.
+const CHECKPOINT_COMMITS: u32 = 128;
 
 /// All files of a folder, opened as they are needed.
 #[derive(Debug)]
@@ -23,19 +29,49 @@ pub struct Files {
     /// The open files and when each was last used, counted in uses.
     open: BTreeMap<Instrument, (u64, File)>,
     uses: u64,
+    /// Open files whose log has become long.
+    ripe: BTreeSet<Instrument>,
+    /// Files that gave way and have left their log.
+    evicted: BTreeSet<Instrument>,
 }
 
 impl Files {
     /// The files in `data_dir`, none open yet.
     pub fn new(data_dir: &Path, identity: Identity) -> Files {
-        let open_max = usize::try_from(open_max(descriptor_limit())).unwrap_or(usize::MAX);
-        let data_dir = data_dir.to_owned();
-        Files { data_dir, identity, open_max, open: BTreeMap::new(), uses: 0 }
+        Files {
+            data_dir: data_dir.to_owned(),
+            identity,
+            open_max: usize::try_from(open_max(descriptor_limit())).unwrap_or(usize::MAX),
+            open: BTreeMap::new(),
+            uses: 0,
+            ripe: BTreeSet::new(),
+            evicted: BTreeSet::new(),
+        }
+    }
+
+    /// Where the file of an instrument lies.
+    pub fn path(&self, instrument: &Instrument) -> PathBuf {
+        file_path(&self.data_dir, instrument)
     }
 
     /// Whether an instrument has a file.
     pub fn exists(&self, instrument: &Instrument) -> bool {
-        file_path(&self.data_dir, instrument).is_file()
+        self.path(instrument).is_file()
+    }
+
+    /// Stores pages of one instrument in one transaction.
+    pub fn commit<'a>(
+        &mut self,
+        instrument: &Instrument,
+        entries: impl IntoIterator<Item = &'a Entry>,
+        clock_offset_ms: Millis,
+    ) -> Result<Vec<Stored>, StoreError> {
+        let file = self.get(instrument)?;
+        let stored = file.commit(entries, clock_offset_ms)?;
+        if file.commits() == CHECKPOINT_COMMITS {
+            self.ripe.insert(instrument.clone());
+        }
+        Ok(stored)
     }
 
     /// The file of an instrument, opened if it is not.
@@ -45,8 +81,8 @@ impl Files {
             if self.open.len() >= self.open_max {
                 self.evict();
             }
-            let path = file_path(&self.data_dir, instrument);
-            let file = File::open(&path, &self.identity)?;
+            let file = File::open(&self.path(instrument), &self.identity)?;
+            self.evicted.remove(instrument);
             self.open.insert(instrument.clone(), (0, file));
         }
         let (used, file) = self.open.get_mut(instrument).expect("because it was opened a line ago");
@@ -56,9 +92,24 @@ impl Files {
 
     fn evict(&mut self) {
         let oldest = self.open.iter().min_by_key(|(_, (used, _))| *used);
-        if let Some(instrument) = oldest.map(|(instrument, _)| instrument.clone()) {
-            self.open.remove(&instrument);
+        let Some(instrument) = oldest.map(|(instrument, _)| instrument.clone()) else { return };
+        if let Some((_, mut file)) = self.open.remove(&instrument)
+            && self.ripe.remove(&instrument)
+        {
+            // What cannot be moved now stays in the log, for whoever opens the file next.
+            let _ = file.checkpoint();
         }
+        self.evicted.insert(instrument);
+    }
+
+    /// Moves one long log into its file; false if there is none. It may take as long as the disk
+    /// needs to have written it, so it is for moments in which nobody waits.
+    pub fn checkpoint(&mut self) -> Result<bool, StoreError> {
+        let Some(instrument) = self.ripe.pop_first() else { return Ok(false) };
+        if let Some((_, file)) = self.open.get_mut(&instrument) {
+            file.checkpoint()?;
+        }
+        Ok(true)
     }
 
     /// Writes those open files anew to which many rows came. The first failure is told after all
@@ -68,16 +119,32 @@ impl Files {
         tried.into_iter().collect()
     }
 
-    /// Closes every open file with its log moved into it. The first failure is told after all were
-    /// tried.
-    pub fn finish(self) -> Result<(), StoreError> {
-        let tried: Vec<_> = self.open.into_values().map(|(_, file)| file.finish()).collect();
-        tried.into_iter().collect()
+    /// Closes every file with its log moved into it, those that gave way too. The first failure is
+    /// told after all were tried. Once there is `hurry` the other logs stay where they are.
+    pub fn finish(mut self, hurry: &AtomicBool) -> Result<(), StoreError> {
+        let mut result = Ok(());
+        let mut files = std::mem::take(&mut self.open).into_iter();
+        let open = files.by_ref().map(|(_, (_, file))| Ok(file));
+        let evicted = self.evicted.iter();
+        let evicted = evicted.map(|name| File::open(&self.path(name), &self.identity));
+        for file in open.chain(evicted).take_while(|_| !hurry.load(Ordering::Relaxed)) {
+            let finished = file.and_then(File::finish);
+            result = result.and(finished);
+        }
+        result
     }
 
-    /// Closes the file of an instrument.
+    /// Closes the file of an instrument, and leaves it as it is.
     pub fn close(&mut self, instrument: &Instrument) {
         self.open.remove(instrument);
+        self.ripe.remove(instrument);
+        self.evicted.remove(instrument);
+    }
+
+    /// Deletes the file of an instrument.
+    pub fn purge(&mut self, instrument: &Instrument) -> Result<(), StoreError> {
+        self.close(instrument);
+        store::delete(&self.path(instrument))
     }
 }
 
@@ -99,6 +166,10 @@ fn descriptor_limit() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::page::Page;
+    use crate::store::read::Reader;
+    use crate::store::sample::{BASE, candle};
+    use crate::time::MINUTE;
 
     #[test]
     fn the_limit_leaves_room_for_sockets() {
@@ -117,5 +188,87 @@ mod tests {
             files.get(&names[used]).unwrap();
         }
         assert_eq!(files.open.keys().collect::<Vec<_>>(), [&names[0], &names[2]]);
+    }
+
+    fn small(dir: &tempfile::TempDir) -> Files {
+        let identity = Identity { venue: "okx", region: "global".into(), demo: false };
+        Files { open_max: 2, ..Files::new(dir.path(), identity) }
+    }
+
+    fn names() -> [Instrument; 3] {
+        ["A-USDT", "B-USDT", "C-USDT"].map(|name| name.parse().unwrap())
+    }
+
+    fn running(minute: i64, close: f64) -> Entry {
+        let rows = vec![candle(BASE + minute * MINUTE, close, false)];
+        let page = Page::pushed(rows, Vec::new());
+        Entry { bar: "1m".parse().unwrap(), grid: None, page, at: BASE + minute * MINUTE }
+    }
+
+    fn log_bytes(files: &Files, name: &Instrument) -> u64 {
+        let log = files.path(name).with_extension("db-wal");
+        std::fs::metadata(log).map_or(0, |log| log.len())
+    }
+
+    #[test]
+    fn no_log_is_left_behind_whichever_files_gave_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = small(&dir);
+        for name in names() {
+            files.commit(&name, [&running(0, 1.0)], 0).unwrap();
+            assert!(log_bytes(&files, &name) > 0);
+        }
+        assert_eq!(files.evicted.len(), 1);
+        files.finish(&AtomicBool::new(false)).unwrap();
+        let mut left: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["A-USDT.db", "B-USDT.db", "C-USDT.db"]);
+    }
+
+    #[test]
+    fn whoever_is_in_a_hurry_leaves_the_logs() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = small(&dir);
+        let name = &names()[0];
+        files.commit(name, [&running(0, 1.0)], 0).unwrap();
+        let path = files.path(name);
+        files.finish(&AtomicBool::new(true)).unwrap();
+        assert!(path.with_extension("db-wal").exists());
+        let files = small(&dir);
+        let reader = Reader::open(&path, &files.identity).unwrap();
+        assert_eq!(reader.bars().unwrap().len(), 1, "nothing is lost by it");
+    }
+
+    #[test]
+    fn a_long_log_is_moved_when_there_is_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = small(&dir);
+        let name = &names()[0];
+        for n in 0..CHECKPOINT_COMMITS {
+            assert!(!files.checkpoint().unwrap(), "after {n} commits");
+            files.commit(name, [&running(0, 1.0 + f64::from(n))], 0).unwrap();
+        }
+        let before = std::fs::metadata(files.path(name)).unwrap().len();
+        assert!(files.checkpoint().unwrap() && !files.checkpoint().unwrap());
+        let after = std::fs::metadata(files.path(name)).unwrap().len();
+        assert!(before < after, "{before} {after}");
+        // Once all is moved the log begins anew.
+        let log = log_bytes(&files, name);
+        files.commit(name, [&running(0, 999.0)], 0).unwrap();
+        assert_eq!(log_bytes(&files, name), log);
+    }
+
+    #[test]
+    fn a_purged_file_is_gone_with_its_log_and_can_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = small(&dir);
+        let name = &names()[0];
+        files.commit(name, [&running(0, 1.0)], 0).unwrap();
+        files.purge(name).unwrap();
+        files.purge(name).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        files.commit(name, [&running(0, 1.0)], 0).unwrap();
+        assert!(files.exists(name));
     }
 }

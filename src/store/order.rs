@@ -1,6 +1,6 @@
-//! What the store's one writer is told: pages to keep and notes to make.
+//! What the store's one writer is told: pages and pushes to keep, and notes to make.
 //!
-//! The pollers and the supervisor send it; none of them knows the writer itself.
+//! The pollers, the stream and the supervisor send it; none of them knows the writer itself.
 
 use crate::candle::Candle;
 use crate::instrument::{Instrument, Series};
@@ -48,8 +48,11 @@ pub enum Order {
         /// In words.
         error: String,
     },
+    /// Delete an instrument's file. What the stream still pushes of it is dropped, until a page of
+    /// it comes.
+    Purge(Instrument),
     /// Nothing more is to come: write files anew that have grown much.
     Compact,
-    /// Finish what came before this and end.
+    /// Commit what came before this and end, without moving logs into files.
     Stop,
 }

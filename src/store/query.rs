@@ -6,8 +6,8 @@ use crate::bar::Bar;
 use crate::candle::{Candle, State};
 use crate::span::Span;
 use crate::store::StoreError;
-use crate::store::file::{read_candle, read_state};
 use crate::store::read::Reader;
+use crate::store::row::{read_candle, read_state};
 use crate::time::{DAY, Millis};
 
 /// All time: the range of a question that names none.

@@ -92,11 +92,7 @@ impl Reader {
     /// The grid of a series as its newest rows show it: the documented one, unless they all lie
     /// off it in the same way.
     pub fn grid(&self, bar: Bar) -> Result<Grid, StoreError> {
-        let sql = format!(
-            "SELECT ts FROM {} WHERE ts >= ?1 AND ts < ?2 ORDER BY ts DESC LIMIT 3",
-            bar.table()
-        );
-        Ok(fit(bar.grid(), &self.times(&sql, Span::new(0, Millis::MAX))?))
+        grid(&self.conn, &self.path, bar)
     }
 
     /// Counts the rows in what is said to be covered, and takes out of `coverage` what turns out
@@ -157,13 +153,23 @@ impl Reader {
     }
 
     fn times(&self, sql: &str, span: Span) -> Result<Vec<Millis>, StoreError> {
-        self.conn
-            .prepare_cached(sql)
-            .and_then(|mut query| {
-                query.query_map([span.start, span.end], |row| row.get(0))?.collect()
-            })
-            .map_err(StoreError::sql(&self.path, "read candles"))
+        times(&self.conn, &self.path, sql, span)
     }
+}
+
+fn times(conn: &Connection, path: &Path, sql: &str, span: Span) -> Result<Vec<Millis>, StoreError> {
+    conn.prepare_cached(sql)
+        .and_then(|mut query| query.query_map([span.start, span.end], |row| row.get(0))?.collect())
+        .map_err(StoreError::sql(path, "read candles"))
+}
+
+/// The grid of a series as its newest rows show it.
+pub(crate) fn grid(conn: &Connection, path: &Path, bar: Bar) -> Result<Grid, StoreError> {
+    let sql = format!(
+        "SELECT ts FROM {} WHERE ts >= ?1 AND ts < ?2 ORDER BY ts DESC LIMIT 3",
+        bar.table()
+    );
+    Ok(fit(bar.grid(), &times(conn, path, &sql, Span::new(0, Millis::MAX))?))
 }
 
 /// The grid that rows lie on: `grid`, unless two rows or more agree that the bars open elsewhere.

@@ -52,7 +52,7 @@ impl Sample {
         rows.extend(running.map(|(n, close)| candle(grid.step(BASE, n), close, false)));
         let newest = rows.iter().map(|row| (row.ts, row.confirmed)).max().unwrap();
         let at = if newest.1 { grid.next(newest.0) } else { newest.0 } + 5 * SECOND;
-        self.commit(name, Entry { bar, grid, page: page(rows), at });
+        self.commit(name, Entry { bar, grid: Some(grid), page: page(rows), at });
     }
 
     /// Stores one page as it is.
