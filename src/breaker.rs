@@ -268,6 +268,17 @@ mod tests {
     }
 
     #[test]
+    fn other_settings_hold_from_the_next_failure_on() {
+        let (mut breaker, mut random) = breaker();
+        breaker.failed(0, &mut random);
+        let recovery_timeout_ms = 10 * SECOND;
+        let changed = Settings { failure_threshold: 2, recovery_timeout_ms, ..breaker.settings };
+        breaker.configure(changed);
+        assert!(breaker.failed(0, &mut random));
+        assert_eq!(wait(&breaker, 0), recovery_timeout_ms);
+    }
+
+    #[test]
     fn a_lost_connection_is_no_failure_and_is_soon_replaced() {
         let (mut breaker, mut random) = breaker();
         for n in 0..50 {

@@ -186,7 +186,9 @@ impl Link {
             }
             Order::Reconnect(cause) => {
                 self.capacity.lift();
-                self.books.failed(now.local, cause.clone());
+                if self.is_up() {
+                    self.books.failed(now.local, cause.clone());
+                }
                 self.let_go(&cause);
             }
             Order::Configure(settings) => {
@@ -314,7 +316,7 @@ impl Link {
             }
         }
         self.take_over(now.local);
-        self.tell("the exchange has ended its subscription");
+        self.tell("its subscription has ended (it is asked for anew)");
         if self.dial_at(now.local).is_some_and(|at| at <= now.local) {
             self.dial(now.local);
         }

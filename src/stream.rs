@@ -260,8 +260,9 @@ impl Line {
                 Err(error) => return self.on(Input::Ended { conn, cause: error.to_string() }),
             }
             self.obey()?;
-            // What has been received already is taken along.
-            until = Deadline::after(0);
+            // What has arrived already is taken along: a connection that is about to be left is
+            // not to be left with rows unread.
+            until = Deadline::after(1);
         }
         Ok(())
     }

@@ -151,7 +151,7 @@ impl Link {
         if let Some(old) = self.current.replace(next) {
             self.effects.push_back(Effect::HangUp(old.number));
         }
-        self.tell("the connection that took over does not have it yet");
+        self.tell("the connection that took over does not have it yet (it is asked for)");
     }
 
     /// When the next connection takes over, or is given up.

@@ -49,8 +49,8 @@ fn settings() -> Settings {
     Settings {
         session: session::Settings {
             credentials: None,
-            ping_interval_ms: 500,
-            heartbeat_interval_ms: 1_000,
+            ping_interval_ms: 1_000,
+            heartbeat_interval_ms: 3_000,
         },
         breaker: breaker::Settings {
             failure_threshold: 5,
