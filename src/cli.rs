@@ -91,6 +91,7 @@ fn print(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
 
 /// What every command works with.
 struct Session {
+    globals: Globals,
     config: Config,
     environment: Environment,
     identity: Identity,
@@ -133,7 +134,8 @@ impl Session {
         });
         let wanted = wanted.collect();
         let paint = Paint::new(io::stdout().is_terminal() && !environment.is_plain);
-        Ok(Session { environment, identity, wanted, screen, paint, config })
+        let globals = globals.clone();
+        Ok(Session { globals, environment, identity, wanted, screen, paint, config })
     }
 
     fn house(&self) -> House<'_> {
@@ -165,6 +167,7 @@ impl Session {
             },
             workers: self.config.max_concurrent_syncs,
             rate_limit_per_minute: self.config.rate_limit_per_minute,
+            commit_interval_ms: self.config.commit_interval_ms,
         })
     }
 
@@ -214,7 +217,7 @@ impl Session {
             }
             Command::List { available: None, json } => list::list(house, json, out),
             Command::Daemon { no_sync_on_start } => {
-                daemon::daemon(&self.config, &self.environment, no_sync_on_start)
+                daemon::daemon(self.setup()?, &self.config, &self.globals, no_sync_on_start, notes)
             }
             Command::WebSocket(wanted) => self.websocket(wanted, out),
         }

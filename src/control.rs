@@ -448,9 +448,14 @@ impl Control {
 
     fn on_failed(&mut self, ticket: u64, policy: Policy, error: String, now: Now) {
         let Some(flight) = self.land(ticket, now) else { return };
-        // What ends a series is told with it.
-        if policy != Policy::Permanent || self.endless {
-            self.remarks.push(format!("{}: {error}", flight.endpoint));
+        // What ends a series is told with it, unless there is no end.
+        let series = flight.line.map(|line| &self.lines[line].series);
+        match series {
+            Some(series) if policy == Policy::Permanent && self.endless => {
+                self.remarks.push(format!("{series}: {error}"));
+            }
+            _ if policy == Policy::Permanent && !self.endless => {}
+            _ => self.remarks.push(format!("{}: {error}", flight.endpoint)),
         }
         let backoff = self.backoffs.entry(flight.endpoint).or_default();
         backoff.failed(policy, now.local, &mut self.random);

@@ -4,36 +4,25 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-
-use crossbeam_channel::{Sender, bounded, never};
 
 use crate::backoff::Random;
 use crate::bar::Grid;
 use crate::control::{Control, Line};
 use crate::coverage::Coverage;
+use crate::crew::Crew;
 use crate::grants::Grants;
 use crate::http::{Http, HttpError, HttpOptions};
-use crate::instrument::Series;
+use crate::instrument::{Instrument, Series};
+use crate::keeper::Keeper;
 use crate::limit::Budget;
 use crate::lock::{Lock, LockError};
 use crate::okx;
 use crate::plan::{Plan, Wanted};
-use crate::poller::Poller;
-use crate::signal;
-use crate::store::files::Files;
+use crate::span::Spans;
 use crate::store::read::Reader;
 use crate::store::{Identity, StoreError, file_path};
-use crate::supervisor::{Ending, Ports, Supervisor};
-use crate::thread::{self, Exit};
+use crate::supervisor::{Chores, Ending, Supervisor};
 use crate::time::{Clock, Millis, Now};
-use crate::writer::{self, Writer};
-
-/// Pages that wait for the writer: a few rounds of all pollers, so that a slow commit holds back
-/// requests rather than filling memory.
-const PAGES_WAITING: usize = 64;
-/// Receipts that wait for the supervisor, which is never busy for long.
-const RECEIPTS_WAITING: usize = 256;
 
 /// Where and how to work.
 #[derive(Clone, Debug)]
@@ -48,6 +37,8 @@ pub struct Setup {
     pub workers: usize,
     /// The user's own limit; 0 leaves only the exchange's.
     pub rate_limit_per_minute: u32,
+    /// The least time between two commits of running bars to one file.
+    pub commit_interval_ms: Millis,
 }
 
 /// Why a run could not begin.
@@ -78,7 +69,7 @@ impl fmt::Display for EngineError {
 
 impl std::error::Error for EngineError {}
 
-fn io_error(doing: &'static str) -> impl Fn(io::Error) -> EngineError {
+pub(crate) fn io_error(doing: &'static str) -> impl Fn(io::Error) -> EngineError {
     move |source| EngineError::Io { doing, source }
 }
 
@@ -118,41 +109,83 @@ pub fn run_under(
     wanted: &[(Series, Wanted)],
     watch: &mut dyn FnMut(&Control, Now),
 ) -> Result<Outcome, EngineError> {
-    let clock = Arc::new(Clock::start(stored_offset(setup, wanted)));
-    let now = clock.now();
-    let (grants, recent) = Grants::open(&setup.data_dir, now.local)
-        .map_err(io_error("open the record of requests"))?;
-    let mut budget = Budget::new(setup.rate_limit_per_minute, okx::rate);
-    budget.restore(&recent, now.local);
-    let lines = wanted.iter().map(|(series, wanted)| line(setup, series, *wanted, now)).collect();
-    let seed = now.local as u64 ^ (u64::from(std::process::id()) << 40);
-    let control = Control::new(lines, setup.workers, budget, Random::new(seed), now);
-
-    let (exits, ends) = bounded(setup.workers + 2);
-    let mut crew = Crew { exits, writer: None, pollers: Vec::new() };
-    let (ports, _signals) = crew.start(setup, http, &clock, ends)?;
-    let mut supervisor = Supervisor { control, ports, clock: &clock, grants, watch };
+    let ground = Ground::prepare(setup, wanted.iter().map(|(series, _)| &series.instrument))?;
+    let now = ground.clock.now();
+    let line = |(series, wanted): &(Series, Wanted)| line(setup, series, *wanted, now, Trust::Rows);
+    let lines = wanted.iter().map(line).collect();
+    let control = Control::new(lines, setup.workers, ground.budget, ground.random, now);
+    let (crew, ports) = Crew::start(setup, http, &ground.clock, None)?;
+    let (clock, grants) = (&ground.clock, ground.grants);
+    let chores = &mut Watch(watch);
+    let mut supervisor = Supervisor { mind: Keeper::new(control), ports, clock, grants, chores };
     let ending = supervisor.run();
-    let Supervisor { control, .. } = supervisor;
+    let control = supervisor.mind.into_control();
     crew.join(&ending);
     drop(lock);
     Ok(Outcome { control, now: clock.now(), ending })
 }
 
+/// The chores of a command: to show how far it is.
+struct Watch<'a>(&'a mut dyn FnMut(&Control, Now));
+
+impl Chores for Watch<'_> {
+    fn turn(&mut self, mind: &mut Keeper, now: Now) {
+        (self.0)(mind.control(), now);
+    }
+}
+
+/// What everybody who fetches stands on.
+pub struct Ground {
+    /// The clocks.
+    pub clock: Arc<Clock>,
+    /// Where requests are recorded.
+    pub grants: Grants,
+    /// What is left to ask.
+    pub budget: Budget,
+    /// The seed of all pauses.
+    pub random: Random,
+}
+
+impl Ground {
+    /// Prepares it in a folder whose lock the caller has.
+    pub fn prepare<'a>(
+        setup: &Setup,
+        instruments: impl Iterator<Item = &'a Instrument>,
+    ) -> Result<Ground, EngineError> {
+        let clock = Arc::new(Clock::start(stored_offset(setup, instruments)));
+        let now = clock.now();
+        let (grants, recent) = Grants::open(&setup.data_dir, now.local)
+            .map_err(io_error("open the record of requests"))?;
+        let mut budget = Budget::new(setup.rate_limit_per_minute, okx::rate);
+        budget.restore(&recent, now.local);
+        let seed = now.local as u64 ^ (u64::from(std::process::id()) << 40);
+        Ok(Ground { clock, grants, budget, random: Random::new(seed) })
+    }
+}
+
 /// What an earlier run knew of the exchange's clock.
-fn stored_offset(setup: &Setup, wanted: &[(Series, Wanted)]) -> i64 {
-    let offset = |(series, _): &(Series, Wanted)| {
-        let path = file_path(&setup.data_dir, &series.instrument);
+fn stored_offset<'a>(setup: &Setup, mut instruments: impl Iterator<Item = &'a Instrument>) -> i64 {
+    let offset = |instrument: &Instrument| {
+        let path = file_path(&setup.data_dir, instrument);
         Reader::open(&path, &setup.identity).ok()?.clock_offset_ms().ok().flatten()
     };
-    wanted.iter().find_map(offset).unwrap_or(0)
+    instruments.find_map(offset).unwrap_or(0)
+}
+
+/// What is believed of a file at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// What it says of itself: whoever asks has its rows counted later.
+    Ledger,
+    /// Its rows, which are counted now.
+    Rows,
 }
 
 /// A series with its plan, made from what its file holds. A file that cannot be read ends its
 /// series before it began; the others go on.
-fn line(setup: &Setup, series: &Series, wanted: Wanted, now: Now) -> Line {
+pub fn line(setup: &Setup, series: &Series, wanted: Wanted, now: Now, trust: Trust) -> Line {
     let nothing = (series.bar.grid(), Coverage::default(), Vec::new());
-    let ((grid, coverage, unconfirmed), error) = match resume(setup, series, now) {
+    let ((grid, coverage, unconfirmed), error) = match resume(setup, series, now, trust) {
         Ok(found) => (found.unwrap_or(nothing), None),
         Err(error) => (nothing, Some(error.to_string())),
     };
@@ -165,9 +198,13 @@ fn line(setup: &Setup, series: &Series, wanted: Wanted, now: Now) -> Line {
 
 type Resumed = (Grid, Coverage, Vec<Millis>);
 
-/// What a file holds of a series, with its rows counted against its spans; nothing if there is no
-/// such file or table yet.
-fn resume(setup: &Setup, series: &Series, now: Now) -> Result<Option<Resumed>, StoreError> {
+/// What a file holds of a series; nothing if there is no such file or table yet.
+fn resume(
+    setup: &Setup,
+    series: &Series,
+    now: Now,
+    trust: Trust,
+) -> Result<Option<Resumed>, StoreError> {
     let path = file_path(&setup.data_dir, &series.instrument);
     let reader = match Reader::open(&path, &setup.identity) {
         Ok(reader) => reader,
@@ -179,7 +216,10 @@ fn resume(setup: &Setup, series: &Series, now: Now) -> Result<Option<Resumed>, S
     }
     let grid = reader.grid(series.bar)?;
     let mut coverage = reader.coverage(series.bar)?;
-    let lost = reader.audit(series.bar, grid, &mut coverage)?;
+    let lost = match trust {
+        Trust::Rows => reader.audit(series.bar, grid, &mut coverage)?,
+        Trust::Ledger => Spans::new(),
+    };
     if !lost.is_empty() {
         let bars: i64 = lost.iter().map(|span| grid.count(span)).sum();
         log::warn!(
@@ -190,78 +230,4 @@ fn resume(setup: &Setup, series: &Series, now: Now) -> Result<Option<Resumed>, S
     let mut unconfirmed = reader.unconfirmed(series.bar, &coverage)?;
     unconfirmed.retain(|&ts| grid.bar_at(ts).end <= now.exchange);
     Ok(Some((grid, coverage, unconfirmed)))
-}
-
-/// The threads.
-struct Crew {
-    exits: Sender<Exit>,
-    writer: Option<JoinHandle<()>>,
-    pollers: Vec<JoinHandle<()>>,
-}
-
-impl Crew {
-    fn start(
-        &mut self,
-        setup: &Setup,
-        http: &Http,
-        clock: &Arc<Clock>,
-        ends: crossbeam_channel::Receiver<Exit>,
-    ) -> Result<(Ports, Option<signal::SignalHandle>), EngineError> {
-        let failed = io_error("start a thread");
-        let (pages, orders) = bounded(PAGES_WAITING);
-        let (receipts, heard_receipts) = bounded(RECEIPTS_WAITING);
-        let files = Files::new(&setup.data_dir, setup.identity.clone());
-        let writer = Writer {
-            files,
-            clock: clock.clone(),
-            orders,
-            receipts,
-            // Pages are committed at once.
-            commit_interval_ms: 0,
-            patient: false,
-            hurry: Arc::default(),
-        };
-        self.writer =
-            Some(thread::spawn(writer::NAME, &self.exits, move || writer.run()).map_err(&failed)?);
-
-        // An order for each poller can wait: the supervisor never has more under way.
-        let (actions, orders) = bounded(setup.workers);
-        // Each poller can leave a report and go on to the next order.
-        let (reports, heard_reports) = bounded(2 * setup.workers);
-        for number in 1..=setup.workers {
-            let poller = Poller {
-                http: http.clone(),
-                clock: clock.clone(),
-                orders: orders.clone(),
-                pages: pages.clone(),
-                reports: reports.clone(),
-            };
-            let name = format!("poll-{number}");
-            let handle = thread::spawn(name, &self.exits, move || poller.run());
-            self.pollers.push(handle.map_err(&failed)?);
-        }
-        let exits = self.exits.clone();
-        let (signals, stops) =
-            signal::listen(|work| thread::spawn("signal", &exits, work).map(drop))
-                .map(|(handle, stops)| (Some(handle), stops))
-                .unwrap_or_else(|_| (None, never()));
-        let ports = Ports {
-            actions: Some(actions),
-            notes: Some(pages),
-            reports: heard_reports,
-            receipts: heard_receipts,
-            stops,
-            exits: ends,
-        };
-        Ok((ports, signals))
-    }
-
-    /// Waits for the threads, except for pollers that were left behind on purpose.
-    fn join(self, ending: &Ending) {
-        let pollers = if ending.hurried { Vec::new() } else { self.pollers };
-        for handle in pollers.into_iter().chain(self.writer) {
-            // A panic was heard of as an exit already.
-            let _ = handle.join();
-        }
-    }
 }

@@ -29,12 +29,12 @@
 //! | layer | modules | what it may do |
 //! |---|---|---|
 //! | faces | `cli` `main` | talk to people and scripts |
-//! | assembly | `engine` `supervisor` | start, stop, put together |
+//! | assembly | `engine` `daemon` `crew` `supervisor` `steward` | start, stop, put together |
 //! |  | `inquiry` `config` `logging` |  |
-//! | threads | `poller` `stream` `writer` `desk` `signal` | carry out, one loop each |
+//! | threads | `poller` `stream` `writer` `auditor` `desk` `signal` | carry out, one loop each |
 //! | edges | `http` `socket` `proxy` `roots` `thread` | all I/O there is: the network |
 //! |  | `store` `grants` `lock` `lines` `board` | and the disk |
-//! | brains | `control` `plan` `mode` | only decide: what is kept |
+//! | brains | `keeper` `feed` `control` `plan` `mode` | only decide: what is kept |
 //! |  | `link` `session` `breaker` `queue` | how it comes and is written |
 //! |  | `limit` `backoff` `view` `request` | how often, and what is told |
 //! | wire | `okx` `wire` | turn bytes into words and back |
@@ -124,6 +124,8 @@ pub mod time;
 
 // Public for the program and its tests, not for embedding.
 #[doc(hidden)]
+pub mod auditor;
+#[doc(hidden)]
 pub mod backoff;
 #[doc(hidden)]
 pub mod board;
@@ -136,15 +138,23 @@ pub mod config;
 #[doc(hidden)]
 pub mod control;
 #[doc(hidden)]
+pub mod crew;
+#[doc(hidden)]
+pub mod daemon;
+#[doc(hidden)]
 pub mod desk;
 #[doc(hidden)]
 pub mod engine;
+#[doc(hidden)]
+pub mod feed;
 #[doc(hidden)]
 pub mod grants;
 #[doc(hidden)]
 pub mod http;
 #[doc(hidden)]
 pub mod inquiry;
+#[doc(hidden)]
+pub mod keeper;
 #[doc(hidden)]
 pub mod latency;
 #[doc(hidden)]
@@ -185,6 +195,8 @@ pub mod snapshot;
 pub mod socket;
 #[doc(hidden)]
 pub mod spelling;
+#[doc(hidden)]
+pub mod steward;
 #[doc(hidden)]
 pub mod stream;
 #[doc(hidden)]

@@ -1,17 +1,23 @@
-//! The signal thread: SIGINT and SIGTERM, told to the supervisor as the wish to stop.
+//! The signal thread: SIGINT and SIGTERM, told to the supervisor as the wish to stop, and for a
+//! daemon SIGHUP, as the wish to read the configuration again.
 
 use std::io;
 
 use crossbeam_channel::{Receiver, TrySendError, bounded};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 /// Signals that wait to be heard; more of them say nothing new.
 const WAITING_MAX: usize = 4;
 
-/// The user wants the program to end. The second time, at once.
+/// What the user wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stop;
+pub enum Signal {
+    /// The program is to end. The second time, at once.
+    Stop,
+    /// The configuration is to be read again.
+    Reload,
+}
 
 /// The running signal thread. It ends with this value.
 pub struct SignalHandle {
@@ -24,16 +30,20 @@ impl Drop for SignalHandle {
     }
 }
 
-/// Starts to listen. From here on the signals no longer end the process by themselves.
+/// Starts to listen. From here on the signals no longer end the process by themselves: nor does
+/// SIGHUP where somebody `reloads`, so that a daemon outlives its terminal.
 pub fn listen(
+    reloads: bool,
     spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()>,
-) -> io::Result<(SignalHandle, Receiver<Stop>)> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+) -> io::Result<(SignalHandle, Receiver<Signal>)> {
+    let heard: &[i32] = if reloads { &[SIGINT, SIGTERM, SIGHUP] } else { &[SIGINT, SIGTERM] };
+    let mut signals = Signals::new(heard)?;
     let handle = signals.handle();
-    let (stops, heard) = bounded(WAITING_MAX);
+    let (told, heard) = bounded(WAITING_MAX);
     spawn(Box::new(move || {
-        for _ in signals.forever() {
-            if let Err(TrySendError::Disconnected(_)) = stops.try_send(Stop) {
+        for signal in signals.forever() {
+            let signal = if signal == SIGHUP { Signal::Reload } else { Signal::Stop };
+            if let Err(TrySendError::Disconnected(_)) = told.try_send(signal) {
                 break;
             }
         }

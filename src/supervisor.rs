@@ -1,75 +1,143 @@
-//! The supervisor's shell: it hears everything, hands it to [`Control`], and does what that says.
+//! The supervisor's shell: it hears everything, hands it to the [`Keeper`], and does what that
+//! says.
 //!
 //! **Invariant:** it never blocks on a send, so it always comes back to hear; and it holds no
 //! sender into a channel that it hears, so the drain at the end does end.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, never, select};
-use log::{debug, warn};
+use log::{debug, error, info, warn};
 
-use crate::control::{Action, Control, Damage, Input};
+use crate::auditor::Audit;
+use crate::control::{self, Damage};
+use crate::desk::Call;
 use crate::grants::Grants;
+use crate::instrument::Instrument;
+use crate::keeper::{Action, Input, Keeper};
+use crate::link::{self, Health};
 use crate::logging::Repeats;
-use crate::poller::Report;
-use crate::signal::Stop;
+use crate::mode::Mode;
+use crate::poller;
+use crate::signal::Signal;
 use crate::store::Scope;
+use crate::store::StoreError;
 use crate::store::order::Order;
 use crate::thread::{End, Exit};
-use crate::time::{Clock, Millis, Now, SECOND};
+use crate::time::{Clock, Millis, Now, SECOND, wall_now};
 use crate::wire::Policy;
-use crate::writer::{self, Receipt};
+use crate::writer::{self, Pushed, Receipt};
 
 /// How long a stop waits for requests that are under way.
 const STOP_WAIT_MS: Millis = 15 * SECOND;
 /// How often whoever watches is shown where things stand.
-const WATCH_MS: Millis = 100;
+const TURN_MS: Millis = 100;
 /// How soon a full queue is tried again.
 const RETRY_MS: Millis = 20;
+/// Events that are taken in before the mind is asked again what to do.
+const EVENTS_MAX: usize = 256;
+/// By how much the calendar must run ahead of the machine's monotonic clock, which stands still
+/// while the machine sleeps, to tell of it.
+const SLEPT_MS: Millis = 5 * SECOND;
 
 /// The supervisor's ends of all channels.
 pub struct Ports {
     /// Orders to the pollers; dropped to end them.
-    pub actions: Option<Sender<Action>>,
+    pub actions: Option<Sender<control::Action>>,
+    /// Orders to the stream; dropped to end it.
+    pub stream: Option<Sender<link::Order>>,
     /// Notes to the writer; dropped so that it can end.
     pub notes: Option<Sender<Order>>,
+    /// Tells the writer that somebody is in a hurry.
+    pub hurry: Arc<AtomicBool>,
     /// From the pollers.
-    pub reports: Receiver<Report>,
+    pub reports: Receiver<poller::Report>,
+    /// From the stream.
+    pub streamed: Receiver<link::Report>,
     /// From the writer.
     pub receipts: Receiver<Receipt>,
+    /// From the auditor.
+    pub audits: Receiver<Audit>,
+    /// From commands beside a daemon.
+    pub calls: Receiver<Call>,
     /// From the signal thread.
-    pub stops: Receiver<Stop>,
+    pub signals: Receiver<Signal>,
     /// From every thread, when it ends.
     pub exits: Receiver<Exit>,
 }
 
+/// What a process does beside its mind's orders: shows where things stand, takes in a changed
+/// configuration, serves commands.
+pub trait Chores {
+    /// About ten times a second, and once at the end.
+    fn turn(&mut self, mind: &mut Keeper, now: Now);
+
+    /// Something has happened that is no business of the mind.
+    fn hear(&mut self, _news: News<'_>, _mind: &mut Keeper, _now: Now) {}
+
+    /// What the writer is to be told next; it comes again while it cannot be sent.
+    fn note(&mut self) -> Option<Order> {
+        None
+    }
+}
+
+/// What [`Chores`] may want to hear of.
+#[derive(Debug)]
+pub enum News<'a> {
+    /// How the stream is.
+    Health(Health),
+    /// The stream's bars are on disk.
+    Pushed(&'a Pushed),
+    /// Nothing can be written, for this reason, or again.
+    Stalled(Option<String>),
+    /// The rows of a series were counted.
+    Audited(&'a Audit),
+    /// The file of an instrument is gone, or why not.
+    Purged(Instrument, Option<String>),
+    /// The configuration is to be read again.
+    Reload,
+    /// A command asks for something.
+    Call(Call),
+    /// A failure, in words.
+    Remark(&'a str),
+}
+
 /// Something was heard.
 enum Event {
-    Report(Report),
+    Report(poller::Report),
     PollersGone,
+    Streamed(link::Report),
+    StreamGone,
     Receipt(Receipt),
     WriterGone,
-    Stop(Stop),
+    Audit(Audit),
+    AuditorGone,
+    Call(Call),
+    DeskGone,
+    Signal(Signal),
     SignalsGone,
     Exit(Exit),
     Tick,
 }
 
-/// The shell around one run of [`Control`].
+/// The shell around one [`Keeper`].
 pub struct Supervisor<'a> {
     /// The mind.
-    pub control: Control,
+    pub mind: Keeper,
     /// The channels.
     pub ports: Ports,
     /// The clocks.
     pub clock: &'a Clock,
     /// Where grants are recorded.
     pub grants: Grants,
-    /// Who is shown where things stand, about ten times a second.
-    pub watch: &'a mut dyn FnMut(&Control, Now),
+    /// What else is to be done.
+    pub chores: &'a mut dyn Chores,
 }
 
-/// How a run ended, apart from what [`Control`] knows.
+/// How a run ended, apart from what the mind knows.
 #[derive(Debug, Default)]
 pub struct Ending {
     /// The words of a thread that panicked.
@@ -78,26 +146,51 @@ pub struct Ending {
     pub hurried: bool,
 }
 
-#[derive(Default)]
 struct State {
     ending: Ending,
     stop_by: Option<Millis>,
     pollers_gone: bool,
+    stream_gone: bool,
     /// No receipt will come any more.
     writer_gone: bool,
     /// The writer's thread has told how it ended, which it does after its last receipt.
     writer_ended: bool,
     stop_sent: bool,
     noted: usize,
-    watched: Millis,
+    turned: Millis,
+    /// How far the calendar is ahead of the local clock.
+    ahead_ms: Millis,
+    /// Orders to the stream, and a note to the writer, that found a full queue.
+    orders: VecDeque<link::Order>,
+    note: Option<Order>,
     repeats: Repeats,
 }
 
 impl State {
-    fn complain(&mut self, complaint: &str, now: Now) {
-        if let Some(line) = self.repeats.told(complaint, now.local) {
-            warn!(target: "poll", "{line}");
+    fn new(stream_gone: bool, now: Now) -> State {
+        State {
+            ending: Ending::default(),
+            stop_by: None,
+            pollers_gone: false,
+            stream_gone,
+            writer_gone: false,
+            writer_ended: false,
+            stop_sent: false,
+            noted: 0,
+            turned: 0,
+            ahead_ms: wall_now() - now.local,
+            orders: VecDeque::new(),
+            note: None,
+            repeats: Repeats::default(),
         }
+    }
+
+    /// For how long the machine has slept since the last call, if it has. A calendar that was set
+    /// forward looks the same, and costs a needless look at everything.
+    fn slept_ms(&mut self, now: Now) -> Option<Millis> {
+        let ahead_ms = wall_now() - now.local;
+        let slept_ms = ahead_ms - std::mem::replace(&mut self.ahead_ms, ahead_ms);
+        (slept_ms > SLEPT_MS).then_some(slept_ms)
     }
 }
 
@@ -105,58 +198,98 @@ impl Supervisor<'_> {
     /// Works until everything is done or given up and the writer has ended: then every receipt was
     /// heard.
     pub fn run(&mut self) -> Ending {
-        let mut state = State::default();
+        let mut state = State::new(self.ports.stream.is_none(), self.clock.now());
         while !(state.writer_gone && state.writer_ended) {
             let now = self.clock.now();
-            self.act(now);
+            if let Some(length_ms) = state.slept_ms(now) {
+                self.mind.on(now, Input::Slept { length_ms });
+            }
+            self.act(&mut state, now);
             self.wind_down(&mut state, now);
-            self.show(&mut state, now);
-            let event = self.hear(self.wait(&state, now));
+            self.turn(&mut state, now);
+            let mut event = self.hear(self.wait(&state, now));
+            for _ in 0..EVENTS_MAX {
+                if matches!(event, Event::Tick) {
+                    break;
+                }
+                self.on(event, &mut state);
+                event = self.hear(Duration::ZERO);
+            }
             self.on(event, &mut state);
         }
-        (self.watch)(&self.control, self.clock.now());
+        self.chores.turn(&mut self.mind, self.clock.now());
         state.ending
     }
 
     /// Sends out what may go out now.
-    fn act(&mut self, now: Now) {
-        let Some(actions) = &self.ports.actions else { return };
-        while let Some(action) = self.control.next(now) {
-            let (ticket, endpoint) = (action.ticket, action.job.endpoint());
-            debug!(target: "supervisor", "ticket {ticket}: {}", action.job);
-            // On record before it goes out: a kill in between costs budget, the other way round it
-            // would spend some twice.
-            if let Err(error) = self.grants.record(endpoint, now.local) {
-                warn!(target: "supervisor", "a granted request is not on record: {error}");
+    fn act(&mut self, state: &mut State, now: Now) {
+        while let Some(action) = self.ports.actions.is_some().then(|| self.mind.next(now)).flatten()
+        {
+            match action {
+                Action::Fetch(action) => self.fetch(action, now),
+                Action::Stream(order) => state.orders.push_back(order),
             }
-            // The queue holds as many orders as there are pollers, and no more are under way.
-            if let Err(TrySendError::Disconnected(_) | TrySendError::Full(_)) =
-                actions.try_send(action)
-            {
-                let (policy, error) = (Policy::Permanent, "no poller left".into());
-                self.control.on(now, Input::Failed { ticket, policy, error });
+        }
+        while let (Some(orders), Some(order)) = (&self.ports.stream, state.orders.pop_front()) {
+            if let Err(TrySendError::Full(order)) = orders.try_send(order) {
+                state.orders.push_front(order);
+                break;
+            }
+        }
+        while let (Some(notes), Some(note)) =
+            (&self.ports.notes, state.note.take().or_else(|| self.chores.note()))
+        {
+            if let Err(TrySendError::Full(note)) = notes.try_send(note) {
+                state.note = Some(note);
+                break;
             }
         }
     }
 
-    /// The end in its order: no more orders, so the pollers end; then no more notes, so the writer
-    /// does. Whoever is in a hurry leaves the pollers behind, never the writer's commit.
+    fn fetch(&mut self, action: control::Action, now: Now) {
+        let Some(actions) = &self.ports.actions else { return };
+        let (ticket, endpoint) = (action.ticket, action.job.endpoint());
+        debug!(target: "supervisor", "ticket {ticket}: {}", action.job);
+        // On record before it goes out: a kill in between costs budget, the other way round it
+        // would spend some twice.
+        if let Err(error) = self.grants.record(endpoint, now.local) {
+            warn!(target: "supervisor", "a granted request is not on record: {error}");
+        }
+        // The queue holds as many orders as there are pollers, and no more are under way.
+        if actions.try_send(action).is_err() {
+            let (policy, error) = (Policy::Permanent, "no poller left".into());
+            let failed = control::Input::Failed { ticket, policy, error };
+            self.mind.on(now, Input::Control(failed));
+        }
+    }
+
+    /// The end in its order: no more orders, so the pollers and the stream end; then no more notes,
+    /// so the writer does. Whoever is in a hurry leaves them behind, never the writer's commit.
     fn wind_down(&mut self, state: &mut State, now: Now) {
-        if self.control.was_stopped() && state.stop_by.is_none() {
+        let stopped = self.mind.control().was_stopped();
+        if stopped && state.stop_by.is_none() {
             state.stop_by = Some(now.local + STOP_WAIT_MS);
         }
         let hurry = state.stop_by.is_some_and(|by| now.local >= by);
-        let finished = self.control.is_finished(now);
+        let finished = self.mind.control().is_finished(now);
         self.note_errors(state);
+        if stopped || finished {
+            self.ports.stream = None;
+        }
         if finished || hurry {
             self.ports.actions = None;
         }
-        if hurry && !finished && !state.stop_sent {
+        if hurry {
+            self.ports.hurry.store(true, Ordering::Relaxed);
+        }
+        if hurry && !(finished && state.stream_gone) && !state.stop_sent {
             let notes = self.ports.notes.as_ref();
             state.stop_sent = notes.is_none_or(|notes| notes.try_send(Order::Stop).is_ok());
             state.ending.hurried = true;
         }
-        let all_noted = state.pollers_gone && state.noted == self.control.lines().len();
+        let all_noted = state.pollers_gone
+            && state.stream_gone
+            && state.noted == self.mind.control().lines().len();
         if state.stop_sent || (all_noted && self.send_last_order()) {
             self.ports.notes = None;
         }
@@ -166,15 +299,17 @@ impl Supervisor<'_> {
     /// again.
     fn send_last_order(&self) -> bool {
         let Some(notes) = &self.ports.notes else { return true };
-        let waiting = self.control.was_stopped() || self.control.gave_up().is_some();
+        let control = self.mind.control();
+        let waiting = control.was_stopped() || control.gave_up().is_some();
         waiting || !matches!(notes.try_send(Order::Compact), Err(TrySendError::Full(_)))
     }
 
     /// Leaves in the files why series were given up, once each at the end.
     fn note_errors(&self, state: &mut State) {
         let (Some(notes), true) = (&self.ports.notes, state.pollers_gone) else { return };
-        let gave_up = self.control.gave_up();
-        for line in &self.control.lines()[state.noted..] {
+        let control = self.mind.control();
+        let gave_up = control.gave_up();
+        for line in &control.lines()[state.noted..] {
             let now = self.clock.now();
             let unfinished = gave_up.filter(|_| !line.is_done(now));
             if let Some(error) = line.error.as_deref().or(unfinished) {
@@ -187,20 +322,21 @@ impl Supervisor<'_> {
         }
     }
 
-    fn show(&mut self, state: &mut State, now: Now) {
-        if now.local >= state.watched + WATCH_MS {
-            state.watched = now.local;
-            (self.watch)(&self.control, now);
+    fn turn(&mut self, state: &mut State, now: Now) {
+        if now.local >= state.turned + TURN_MS {
+            state.turned = now.local;
+            self.chores.turn(&mut self.mind, now);
         }
     }
 
     /// How long nothing can be due.
     fn wait(&self, state: &State, now: Now) -> Duration {
-        let winding_down = self.ports.actions.is_none();
-        let retry = (winding_down && self.ports.notes.is_some()).then_some(now.local + RETRY_MS);
-        let due = [self.control.deadline(now), state.stop_by, retry];
-        let due = due.into_iter().flatten().chain([state.watched + WATCH_MS]).min();
-        let wait_ms = due.map_or(WATCH_MS, |due| due - now.local).clamp(1, WATCH_MS);
+        let winding_down = self.ports.actions.is_none() && self.ports.notes.is_some();
+        let full = !state.orders.is_empty() || state.note.is_some();
+        let retry = (winding_down || full).then_some(now.local + RETRY_MS);
+        let due = [self.mind.deadline(now), state.stop_by, retry];
+        let due = due.into_iter().flatten().chain([state.turned + TURN_MS]).min();
+        let wait_ms = due.map_or(TURN_MS, |due| due - now.local).clamp(1, TURN_MS);
         Duration::from_millis(wait_ms as u64)
     }
 
@@ -209,7 +345,10 @@ impl Supervisor<'_> {
         select! {
             recv(ports.receipts) -> heard => heard.map_or(Event::WriterGone, Event::Receipt),
             recv(ports.reports) -> heard => heard.map_or(Event::PollersGone, Event::Report),
-            recv(ports.stops) -> heard => heard.map_or(Event::SignalsGone, Event::Stop),
+            recv(ports.streamed) -> heard => heard.map_or(Event::StreamGone, Event::Streamed),
+            recv(ports.audits) -> heard => heard.map_or(Event::AuditorGone, Event::Audit),
+            recv(ports.calls) -> heard => heard.map_or(Event::DeskGone, Event::Call),
+            recv(ports.signals) -> heard => heard.map_or(Event::SignalsGone, Event::Signal),
             recv(ports.exits) -> heard => heard.map_or(Event::Tick, Event::Exit),
             default(wait) => Event::Tick,
         }
@@ -217,60 +356,144 @@ impl Supervisor<'_> {
 
     fn on(&mut self, event: Event, state: &mut State) {
         let now = self.clock.now();
-        if let Event::Exit(Exit { name, .. }) = &event {
-            state.writer_ended |= name == writer::NAME;
-        }
         match event {
             Event::Tick => {}
-            Event::Report(Report::Clock { ticket }) => {
-                self.control.on(now, Input::Clock { ticket });
+            Event::Report(report) => self.on_report(report, now),
+            Event::Receipt(receipt) => self.on_receipt(receipt, now),
+            Event::Streamed(link::Report::Health(health)) => self.tell(News::Health(health), now),
+            Event::Streamed(report) => self.mind.on(now, Input::Streamed(report)),
+            Event::Audit(audit) => {
+                let (series, lost) = (&audit.series, &audit.lost);
+                self.mind.on(now, Input::Audited { series, lost });
+                self.tell(News::Audited(&audit), now);
             }
-            Event::Report(Report::Failed { ticket, trouble }) => {
-                let (policy, error) = (trouble.policy(), trouble.to_string());
-                self.control.on(now, Input::Failed { ticket, policy, error });
+            Event::Call(call) => self.tell(News::Call(call), now),
+            Event::Signal(Signal::Reload) => self.tell(News::Reload, now),
+            Event::Signal(Signal::Stop) if state.stop_by.is_some() => {
+                state.stop_by = Some(now.local);
             }
-            Event::Receipt(Receipt::Stored { ticket, stored }) => {
-                self.control.on(now, Input::Stored { ticket, stored: &stored });
+            Event::Signal(Signal::Stop) => {
+                self.mind.on(now, Input::Control(control::Input::Stop));
             }
-            Event::Receipt(Receipt::Broken { ticket, error }) => {
-                let damage = match error.scope() {
-                    Scope::Busy => Damage::Busy,
-                    Scope::ThisFile => Damage::File,
-                    Scope::WholeDisk => Damage::Disk,
-                };
-                let error = error.to_string();
-                self.control.on(now, Input::Broken { ticket, error, damage });
-            }
-            // Nothing else is told to a command, which waits for no disk and hears no stream.
-            Event::Receipt(_) => {}
+            Event::Exit(exit) => self.on_exit(exit, state, now),
             // A channel without senders is always ready: it must not be heard again.
+            Event::AuditorGone => self.ports.audits = never(),
+            Event::DeskGone => self.ports.calls = never(),
+            Event::SignalsGone => self.ports.signals = never(),
             Event::PollersGone => {
                 self.ports.reports = never();
                 state.pollers_gone = true;
+            }
+            Event::StreamGone => {
+                self.ports.streamed = never();
+                state.stream_gone = true;
             }
             Event::WriterGone => {
                 self.ports.receipts = never();
                 state.writer_gone = true;
                 // Nothing more can be stored, so nothing more is asked: the pollers end.
                 self.ports.actions = None;
+                self.ports.stream = None;
                 self.ports.notes = None;
             }
-            Event::SignalsGone => self.ports.stops = never(),
-            Event::Stop(Stop) if state.stop_by.is_some() => state.stop_by = Some(now.local),
-            Event::Stop(Stop) => {
-                self.control.on(now, Input::Stop);
-            }
-            Event::Exit(Exit { name, end: End::Panicked(words) }) => {
-                // Its ticket will never come back, so nothing more is waited for.
-                state.ending.panic.get_or_insert(format!("thread {name}: {words}"));
-                state.stop_by = Some(now.local);
-                self.control.on(now, Input::Stop);
-            }
-            Event::Exit(_) => {}
         }
-        for remark in self.control.take_remarks() {
-            state.complain(&remark, now);
+        self.tell_all(state, now);
+    }
+
+    fn on_report(&mut self, report: poller::Report, now: Now) {
+        let input = match report {
+            poller::Report::Clock { ticket } => control::Input::Clock { ticket },
+            poller::Report::Failed { ticket, trouble } => {
+                let (policy, error) = (trouble.policy(), trouble.to_string());
+                control::Input::Failed { ticket, policy, error }
+            }
+        };
+        self.mind.on(now, Input::Control(input));
+    }
+
+    fn on_receipt(&mut self, receipt: Receipt, now: Now) {
+        match receipt {
+            Receipt::Stored { ticket, stored } => {
+                let stored = control::Input::Stored { ticket, stored: &stored };
+                self.mind.on(now, Input::Control(stored));
+            }
+            Receipt::Broken { ticket, error } => {
+                let (damage, error) = (damage(&error), error.to_string());
+                let broken = control::Input::Broken { ticket, error, damage };
+                self.mind.on(now, Input::Control(broken));
+            }
+            Receipt::Pushed(pushed) => {
+                let (series, stored) = (&pushed.series, &pushed.stored);
+                self.mind.on(now, Input::Pushed { series, stored });
+                self.tell(News::Pushed(&pushed), now);
+            }
+            Receipt::PushBroken { instrument, error } => {
+                let (damage, error) = (damage(&error), error.to_string());
+                if damage == Damage::File && self.mind.quarantine(&instrument).is_none() {
+                    error!(
+                        target: "store",
+                        "{error}; {instrument} is left alone, the others go on: mend the file or \
+                         move it away, then send SIGHUP"
+                    );
+                }
+                let instrument = &instrument;
+                self.mind.on(now, Input::PushBroken { instrument, error: &error, damage });
+            }
+            Receipt::Stalled { error } => {
+                error!(target: "store", "{error}; everything waits for room on the disk");
+                self.tell(News::Stalled(Some(error.to_string())), now);
+            }
+            Receipt::Resumed => {
+                info!(target: "store", "the disk takes commits again");
+                self.tell(News::Stalled(None), now);
+            }
+            Receipt::Purged { instrument, error } => {
+                let error = error.map(|error| error.to_string());
+                self.tell(News::Purged(instrument, error), now);
+            }
         }
+    }
+
+    fn on_exit(&mut self, exit: Exit, state: &mut State, now: Now) {
+        let Exit { name, end } = exit;
+        state.writer_ended |= name == writer::NAME;
+        if let End::Panicked(words) = end {
+            error!(target: "supervisor", "a bug: thread {name} panicked: {words}");
+            // Its ticket will never come back, so nothing more is waited for.
+            state.ending.panic.get_or_insert(format!("thread {name}: {words}"));
+            state.stop_by = Some(now.local);
+            self.mind.on(now, Input::Control(control::Input::Stop));
+        }
+    }
+
+    fn tell(&mut self, news: News<'_>, now: Now) {
+        self.chores.hear(news, &mut self.mind, now);
+    }
+
+    /// Logs what the mind has to say.
+    fn tell_all(&mut self, state: &mut State, now: Now) {
+        for remark in self.mind.take_remarks() {
+            if let Some(line) = state.repeats.told(&remark, now.local) {
+                warn!(target: "poll", "{line}");
+            }
+            self.tell(News::Remark(&remark), now);
+        }
+        for (instrument, change) in self.mind.take_changes() {
+            let (from, to, cause) = (change.from.as_str(), change.to.as_str(), change.cause);
+            match change.to {
+                Mode::Joining => debug!(target: "mode", "{instrument}: {from} to {to}: {cause}"),
+                Mode::Stream => info!(target: "mode", "{instrument}: {from} to {to}: {cause}"),
+                _ => warn!(target: "mode", "{instrument}: {from} to {to}: {cause}"),
+            }
+        }
+    }
+}
+
+fn damage(error: &StoreError) -> Damage {
+    match error.scope() {
+        Scope::Busy => Damage::Busy,
+        Scope::ThisFile => Damage::File,
+        Scope::WholeDisk => Damage::Disk,
     }
 }
 
@@ -281,7 +504,7 @@ mod tests {
     use super::*;
     use crate::backoff::Random;
     use crate::bar::Bar;
-    use crate::control::Line;
+    use crate::control::{Control, Line};
     use crate::coverage::Coverage;
     use crate::instrument::Series;
     use crate::limit::Budget;
@@ -309,16 +532,26 @@ mod tests {
         });
         let ports = Ports {
             actions: Some(actions),
+            stream: None,
             notes: None,
+            hurry: Arc::new(AtomicBool::new(false)),
             reports: heard,
+            streamed: never(),
             receipts: stored,
-            stops: never(),
+            audits: never(),
+            calls: never(),
+            signals: never(),
             exits: ends,
         };
-        let watch = &mut |_: &Control, _| {};
-        let mut supervisor = Supervisor { control, ports, clock: &clock, grants, watch };
-        let ending = supervisor.run();
+        let (mind, chores) = (Keeper::new(control), &mut Nothing);
+        let ending = Supervisor { mind, ports, clock: &clock, grants, chores }.run();
         assert_eq!(ending.panic.as_deref(), Some("thread writer: it broke"));
         writer.unwrap().join().unwrap();
+    }
+
+    struct Nothing;
+
+    impl Chores for Nothing {
+        fn turn(&mut self, _: &mut Keeper, _: Now) {}
     }
 }

@@ -30,8 +30,8 @@ const LAYERS: [(&str, &[&str]); 7] = [
     (
         "brains",
         &[
-            "limit", "backoff", "breaker", "mode", "plan", "control", "session", "link", "queue",
-            "view", "request",
+            "limit", "backoff", "breaker", "mode", "plan", "control", "session", "link", "feed",
+            "keeper", "queue", "view", "request",
         ],
     ),
     (
@@ -41,8 +41,11 @@ const LAYERS: [(&str, &[&str]); 7] = [
             "grants",
         ],
     ),
-    ("threads", &["poller", "stream", "writer", "desk", "signal"]),
-    ("assembly", &["supervisor", "engine", "inquiry", "config", "logging"]),
+    ("threads", &["poller", "stream", "writer", "auditor", "desk", "signal"]),
+    (
+        "assembly",
+        &["supervisor", "crew", "engine", "daemon", "steward", "inquiry", "config", "logging"],
+    ),
     ("faces", &["lib", "cli", "main"]),
 ];
 /// A function that does not fit on a screen does more than one thing.

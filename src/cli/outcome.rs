@@ -12,6 +12,7 @@ use crate::cli::remote::RemoteError;
 use crate::cli::table::count;
 use crate::cli::websocket::trial::TrialError;
 use crate::config::ConfigError;
+use crate::daemon::DaemonError;
 use crate::engine::EngineError;
 use crate::inquiry::InquiryError;
 use crate::instrument::Instrument;
@@ -118,7 +119,7 @@ pub enum Failure {
     /// The stream was tried in vain.
     Trial(TrialError),
     /// The daemon cannot run.
-    Daemon(String),
+    Daemon(DaemonError),
 }
 
 impl Failure {
@@ -129,7 +130,12 @@ impl Failure {
             | Failure::Config(_)
             | Failure::Credentials(_)
             | Failure::NothingWanted
-            | Failure::NotConfigured { .. } => Exit::Usage,
+            | Failure::NotConfigured { .. }
+            | Failure::Daemon(
+                DaemonError::Disabled
+                | DaemonError::Stream(_)
+                | DaemonError::Engine(EngineError::Http(_)),
+            ) => Exit::Usage,
             Failure::Trial(error) if error.is_usage() => Exit::Usage,
             // A base URL, a file of roots or a proxy that is none is configuration too.
             Failure::Engine(EngineError::Http(_)) | Failure::Inquiry(InquiryError::Http(_)) => {
@@ -188,7 +194,7 @@ impl fmt::Display for Failure {
                 write!(f, "{instrument} is not configured: okx-store add-symbol {instrument}")
             }
             Failure::Trial(error) => error.fmt(f),
-            Failure::Daemon(problem) => f.write_str(problem),
+            Failure::Daemon(error) => error.fmt(f),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::lines::{LineError, Lines};
 use crate::lock::{self, Lock, Waiting};
 use crate::plan::Wanted;
 use crate::request::{ANSWER_BYTES_MAX, Answer, Request, RequestError};
-use crate::signal::{self, Stop};
+use crate::signal::{self, Signal};
 use crate::thread;
 use crate::time::{Deadline, Millis, SECOND};
 use crate::view::View;
@@ -151,7 +151,8 @@ impl Daemon {
         let request = Request::Fill { wanted: wanted.to_vec() };
         let Some(first) = self.ask(&request)? else { return Ok(None) };
         let (exits, _) = bounded(1);
-        let listening = signal::listen(|work| thread::spawn("signal", &exits, work).map(drop));
+        let listening =
+            signal::listen(false, |work| thread::spawn("signal", &exits, work).map(drop));
         let (_signals, stops) = match listening {
             Ok((handle, stops)) => (Some(handle), stops),
             Err(_) => (None, never()),
@@ -190,7 +191,7 @@ impl Daemon {
     fn follow(
         &mut self,
         first: Answer,
-        stops: &Receiver<Stop>,
+        stops: &Receiver<Signal>,
         watch: &mut dyn FnMut(&View),
     ) -> Result<View, RemoteError> {
         let mut answer = first;
@@ -217,7 +218,7 @@ impl Daemon {
         }
     }
 
-    fn hear(&mut self, stops: &Receiver<Stop>) -> Result<Heard, RemoteError> {
+    fn hear(&mut self, stops: &Receiver<Signal>) -> Result<Heard, RemoteError> {
         let silence = Deadline::after(SILENCE_MS);
         while silence.left().is_some() {
             if stops.try_recv().is_ok() {

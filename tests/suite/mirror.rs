@@ -39,6 +39,7 @@ impl Mirror {
             },
             workers: 3,
             rate_limit_per_minute: 0,
+            commit_interval_ms: 100,
         };
         Mirror { _dir: dir, setup }
     }

@@ -56,6 +56,7 @@ impl House {
             },
             workers: 1,
             rate_limit_per_minute: 0,
+            commit_interval_ms: 100,
         }
     }
 
@@ -239,7 +240,7 @@ fn whoever_has_had_enough_is_forgotten_by_the_daemon() {
         let mut seen = Vec::new();
         let end = daemon.follow(first, &stops, &mut |view| {
             seen.push(view.stopped);
-            let _ = stop.try_send(Stop);
+            let _ = stop.try_send(Signal::Stop);
         });
         (end, seen)
     });

@@ -1,0 +1,287 @@
+//! The steward of a daemon: takes in a changed configuration, serves commands, and keeps the
+//! picture of itself that other processes look at.
+
+mod errand;
+mod picture;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::time::SystemTime;
+
+use crossbeam_channel::Sender;
+use log::{error, info, warn};
+
+use crate::config::{Config, ConfigError, InstrumentConfig};
+use crate::control::Line;
+use crate::daemon;
+use crate::desk::Call;
+use crate::engine::{self, Setup};
+use crate::instrument::{Instrument, Series};
+use crate::keeper::{Keeper, Member};
+use crate::link;
+use crate::mode::Rule;
+use crate::plan::Wanted;
+use crate::request::{Answer, Request};
+use crate::steward::errand::Errand;
+use crate::steward::picture::Picture;
+use crate::store::order::Order;
+use crate::supervisor::{Chores, News};
+use crate::time::{Millis, Now, SECOND};
+use crate::view::View;
+
+/// How often the configuration file is looked at.
+const CONFIG_MS: Millis = 2 * SECOND;
+
+/// Reads the configuration anew.
+pub type Reload = Box<dyn Fn() -> Result<Config, ConfigError>>;
+
+/// The steward.
+pub struct Steward {
+    setup: Setup,
+    config: Config,
+    reload: Reload,
+    /// What the file looked like when it was read last.
+    seen: Option<(SystemTime, u64)>,
+    looked_at: Millis,
+    /// Why a changed file was refused.
+    refusal: Option<String>,
+    errands: BTreeMap<u64, Errand>,
+    /// Who waits for the file of an instrument to be deleted.
+    purges: Vec<(Instrument, Sender<Answer>)>,
+    number: u64,
+    notes: VecDeque<Order>,
+    auditor: Sender<Series>,
+    picture: Picture,
+}
+
+impl Steward {
+    /// A steward of what `config` says. `auditor` counts rows for it.
+    pub fn new(setup: Setup, config: Config, reload: Reload, auditor: Sender<Series>) -> Steward {
+        Steward {
+            seen: look(&config),
+            picture: Picture::new(&setup.data_dir),
+            setup,
+            config,
+            reload,
+            looked_at: Millis::MIN,
+            refusal: None,
+            errands: BTreeMap::new(),
+            purges: Vec::new(),
+            number: 0,
+            notes: VecDeque::new(),
+            auditor,
+        }
+    }
+
+    /// Has the mind keep what is configured; gives the series that are new to it.
+    pub fn configure(&self, mind: &mut Keeper, now: Now) -> Vec<Series> {
+        let members = members(&self.config);
+        let all = members.iter().flat_map(Member::series);
+        let new = mind.unknown(all);
+        let lines = new.iter().map(|series| {
+            let days = members.iter().find(|member| member.instrument == series.instrument);
+            let wanted = Wanted::Days(days.map_or(1, |member| member.history_days));
+            self.line(series, wanted, now)
+        });
+        let lines = lines.collect();
+        mind.configure(&members, lines, now);
+        new
+    }
+
+    fn line(&self, series: &Series, wanted: Wanted, now: Now) -> Line {
+        engine::line(&self.setup, series, wanted, now, engine::Trust::Ledger)
+    }
+
+    /// Notices a file that has changed.
+    fn look_at_config(&mut self, mind: &mut Keeper, now: Now) {
+        if now.local < self.looked_at.saturating_add(CONFIG_MS) {
+            return;
+        }
+        self.looked_at = now.local;
+        let seen = look(&self.config);
+        if seen != self.seen && seen.is_some() {
+            self.take_in_config(mind, now);
+        }
+    }
+
+    fn take_in_config(&mut self, mind: &mut Keeper, now: Now) {
+        self.seen = look(&self.config);
+        let config = match (self.reload)() {
+            Ok(config) => config,
+            Err(refused) => {
+                error!(target: "config", "{refused}; what held before still holds");
+                self.refusal = Some(refused.to_string());
+                return;
+            }
+        };
+        self.refusal = None;
+        let later = settled(&self.config, &config);
+        if !later.is_empty() {
+            let keys = later.join(", ");
+            warn!(target: "config", "these keys take effect at the next start: {keys}");
+        }
+        let link = |config: &Config| (config.websocket.clone(), config.circuit_breaker.clone());
+        if link(&config) != link(&self.config) {
+            let settings = Box::new(daemon::link_settings(&config, &self.setup));
+            mind.tell_stream(link::Order::Configure(settings));
+        }
+        self.config = config;
+        let new = self.configure(mind, now);
+        mind.pardon(now);
+        for series in &new {
+            self.audit(series);
+        }
+        let kept = self.config.instruments.iter().filter(|known| known.enabled).count();
+        info!(target: "config", "taken in: {kept} instruments are kept");
+    }
+
+    /// Has the rows of a series counted; tells whether a result will come.
+    fn audit(&self, series: &Series) -> bool {
+        self.auditor.try_send(series.clone()).is_ok()
+    }
+
+    fn serve(&mut self, call: Call, mind: &mut Keeper, now: Now) {
+        let Call { request, answers } = call;
+        if mind.control().was_stopped() {
+            // Who hears nothing waits for the lock, which is free soon.
+            return;
+        }
+        match request {
+            Request::Fill { wanted } => self.fill(&wanted, answers, mind, now),
+            Request::Purge { instrument } => {
+                if self.seen != look(&self.config) {
+                    // The command has edited the file a moment ago.
+                    self.take_in_config(mind, now);
+                }
+                if self.config.instrument(&instrument).is_some() {
+                    let words = format!("{instrument} is still configured: remove it first");
+                    let _ = answers.try_send(Answer::Refused(words));
+                } else {
+                    self.notes.push_back(Order::Purge(instrument.clone()));
+                    self.purges.push((instrument, answers));
+                }
+            }
+        }
+    }
+
+    fn fill(
+        &mut self,
+        wanted: &[(Series, Wanted)],
+        answers: Sender<Answer>,
+        mind: &mut Keeper,
+        now: Now,
+    ) {
+        self.number += 1;
+        let new = mind.unknown(wanted.iter().map(|(series, _)| series.clone()));
+        let lines = wanted.iter().filter(|(series, _)| new.contains(series));
+        let lines = lines.map(|(series, wanted)| self.line(series, *wanted, now)).collect();
+        mind.demand(self.number, wanted, lines);
+        let audits = wanted.iter().map(|(series, _)| series.clone());
+        let audits = audits.filter(|series| self.audit(series)).collect();
+        let pages = mind.control().pages();
+        self.errands.insert(self.number, Errand::new(answers, audits, pages, now));
+    }
+
+    /// Tells those who wait that nothing more is done.
+    fn leave(&mut self, mind: &mut Keeper, now: Now) {
+        for (number, mut errand) in std::mem::take(&mut self.errands) {
+            let view = View { stopped: true, ..errand.view(number, mind, now) };
+            errand.stop(view);
+        }
+    }
+
+    /// Tells those who wait how far their errands are, and ends those that are done.
+    fn report(&mut self, mind: &mut Keeper, now: Now) {
+        let over = self.errands.iter_mut().filter_map(|(&number, errand)| {
+            let view = errand.view(number, mind, now);
+            errand.tell(view, now).then_some(number)
+        });
+        for number in over.collect::<Vec<u64>>() {
+            self.errands.remove(&number);
+            mind.dismiss(number);
+        }
+    }
+}
+
+impl Chores for Steward {
+    fn turn(&mut self, mind: &mut Keeper, now: Now) {
+        if mind.control().was_stopped() {
+            self.leave(mind, now);
+        } else {
+            self.look_at_config(mind, now);
+            self.report(mind, now);
+        }
+        self.picture.show(mind, &self.config, self.refusal.as_deref(), now);
+    }
+
+    fn hear(&mut self, news: News<'_>, mind: &mut Keeper, now: Now) {
+        match news {
+            News::Reload => self.take_in_config(mind, now),
+            News::Call(call) => self.serve(call, mind, now),
+            News::Audited(audit) => {
+                self.errands.values_mut().for_each(|errand| errand.audited(&audit.series));
+            }
+            News::Purged(instrument, error) => {
+                let gone = |(name, _): &mut (Instrument, _)| *name == instrument;
+                for (_, answers) in self.purges.extract_if(.., gone) {
+                    let answer = error.clone().map_or(Answer::Purged, Answer::Refused);
+                    // Who does not take it has left.
+                    let _ = answers.try_send(answer);
+                }
+            }
+            News::Remark(words) => {
+                self.errands.values_mut().for_each(|errand| errand.remark(words));
+                self.picture.remark(words);
+            }
+            News::Health(health) => self.picture.health(health),
+            News::Pushed(pushed) => self.picture.pushed(pushed, now),
+            News::Stalled(why) => self.picture.stalled(why),
+        }
+    }
+
+    fn note(&mut self) -> Option<Order> {
+        self.notes.pop_front()
+    }
+}
+
+/// What is kept by a configuration.
+pub fn members(config: &Config) -> Vec<Member> {
+    let member = |known: &InstrumentConfig| Member {
+        instrument: known.instrument.clone(),
+        bars: known.timeframes.clone(),
+        rule: known.rule(config),
+        interval_ms: known.sync_interval_ms,
+        history_days: known.max_history_days,
+    };
+    config.instruments.iter().map(member).filter(|member| member.rule != Rule::Off).collect()
+}
+
+/// What a file looks like from outside.
+fn look(config: &Config) -> Option<(SystemTime, u64)> {
+    let about = fs::metadata(&config.file).ok()?;
+    Some((about.modified().ok()?, about.len()))
+}
+
+/// The keys that differ and that only a start takes in.
+fn settled(old: &Config, new: &Config) -> Vec<&'static str> {
+    let keys = [
+        ("data_dir", old.data_dir != new.data_dir),
+        ("region", old.region != new.region),
+        ("rest_url", old.rest_url != new.rest_url),
+        ("ws_url", old.ws_url != new.ws_url),
+        ("ca_file", old.ca_file != new.ca_file),
+        ("sandbox", old.sandbox != new.sandbox),
+        ("rate_limit_per_minute", old.rate_limit_per_minute != new.rate_limit_per_minute),
+        ("max_concurrent_syncs", old.max_concurrent_syncs != new.max_concurrent_syncs),
+        ("enable_auto_sync", old.enable_auto_sync != new.enable_auto_sync),
+        ("log_level", old.log_level != new.log_level),
+        ("log_file", old.log_file != new.log_file),
+        ("commit_interval_ms", old.commit_interval_ms != new.commit_interval_ms),
+        (
+            "connection_timeout",
+            old.websocket.connection_timeout_ms != new.websocket.connection_timeout_ms,
+        ),
+        ("buffer_size", old.websocket.buffer_size != new.websocket.buffer_size),
+    ];
+    keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
