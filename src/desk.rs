@@ -7,7 +7,7 @@
 //! when the [`DeskHandle`] is dropped; then nobody can call any more.
 //!
 //! **Invariant:** whatever clients do, at most [`THREADS`] threads run, each keeps one line in
-//! memory, and each comes back within [`LOOK_MS`] to see whether it is to end.
+//! memory, and each comes back four times a second to see whether it is to end.
 
 use std::convert::Infallible;
 use std::fmt;

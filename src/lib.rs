@@ -65,6 +65,8 @@
 //! | reports | pollers, supervisor | two per poller | waits | all pollers are gone |
 //! | receipts | writer, supervisor | 256 | waits | everything is on disk |
 //! | stops | signal, supervisor | 4 | never waits | – |
+//! | calls | desk, supervisor | one per clerk | gives up after 5 s | the desk is closed |
+//! | answers | supervisor, one clerk | 4 | never waits | the last one, or the client is gone |
 //! | exits | every thread, supervisor | one per thread | never waits | – |
 //!
 //! **Architecture invariant:** the supervisor never blocks on a send, so it always comes back to

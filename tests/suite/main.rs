@@ -3,6 +3,7 @@
 #[path = "../exchange/mod.rs"]
 mod exchange;
 
+mod beside;
 mod commands;
 mod crash;
 mod damage;
