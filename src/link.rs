@@ -1,8 +1,9 @@
 //! The mind of the stream: it keeps one healthy connection, with everything on it that is wanted.
 //!
 //! It is handed the time and what happened, and says what to do next; the stream's thread does it.
-//! When to connect is the breaker's to say, how a connection is led its [`Session`]'s. Connections
-//! have numbers, each attempt a new one, so that what comes too late means nothing.
+//! When to connect is the breaker's to say, how a connection is led its
+//! [`Session`](crate::session::Session)'s. Connections have numbers, each attempt a new one, so
+//! that what comes too late means nothing.
 //!
 //! A connection that is old, or that the exchange will close soon, is replaced without a gap: the
 //! next one is opened beside it, rows come from both, and only when the next one has what the
