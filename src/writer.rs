@@ -6,8 +6,8 @@
 //!
 //! **Invariant:** every read-write connection is opened, used and closed here.
 //!
-//! **Invariant:** what cannot be stored anywhere is not heard any longer: once the queue is full
-//! the channel fills, and then its senders wait.
+//! **Invariant:** it keeps no more than fits the queue. On a disk that takes nothing the queue
+//! fills up, then the channel, and then the senders wait.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -511,6 +511,15 @@ mod tests {
     }
 
     #[test]
+    fn a_push_from_the_future_vouches_for_nothing() {
+        let mut bench = Bench::new();
+        let page = Page::pushed(vec![candle(4, 1.0, true), candle(5, 1.0, true)], Vec::new());
+        let at = 5 * MINUTE - 1;
+        let stored = bench.commit(Entry { bar: "1m".parse().unwrap(), grid: None, page, at });
+        assert_eq!((stored.closed, bench.spans()), (2, vec![(4, 5)]));
+    }
+
+    #[test]
     fn pages_and_pushes_of_one_commit_merge() {
         let mut bench = Bench::new();
         let bar = "1m".parse().unwrap();

@@ -123,8 +123,7 @@ impl Files {
     /// told after all were tried. Once there is `hurry` the other logs stay where they are.
     pub fn finish(mut self, hurry: &AtomicBool) -> Result<(), StoreError> {
         let mut result = Ok(());
-        let mut files = std::mem::take(&mut self.open).into_iter();
-        let open = files.by_ref().map(|(_, (_, file))| Ok(file));
+        let open = std::mem::take(&mut self.open).into_values().map(|(_, file)| Ok(file));
         let evicted = self.evicted.iter();
         let evicted = evicted.map(|name| File::open(&self.path(name), &self.identity));
         for file in open.chain(evicted).take_while(|_| !hurry.load(Ordering::Relaxed)) {
