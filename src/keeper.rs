@@ -202,9 +202,15 @@ impl Keeper {
         let gone: Vec<Series> = self.kept().filter(|series| !wanted.contains(series)).collect();
         gone.iter().for_each(|series| self.retire(series));
         self.feeds.retain(|name, _| members.iter().any(|member| member.instrument == *name));
+        let new: Vec<Series> = lines.iter().map(|line| line.series.clone()).collect();
         lines.into_iter().for_each(|line| self.adopt(line));
         for member in members {
             self.keep(member, now);
+        }
+        if !self.all_history {
+            for place in new.iter().filter_map(|series| self.places.get(series)) {
+                self.control.line_mut(*place).hold_history(now);
+            }
         }
         self.settle(now);
     }
@@ -459,9 +465,6 @@ impl Keeper {
             if let Some(&place) = self.places.get(&series) {
                 let line = self.control.line_mut(place);
                 line.configure(*interval_ms, Wanted::Days(*history_days), now);
-                if !self.all_history {
-                    line.hold_history(now);
-                }
             }
         }
     }
