@@ -30,9 +30,9 @@ pub mod key {
 /// How long a statement waits for another process's lock: only checkpoints and people's own writes
 /// ever hold it. The other files wait along, so the writer returns to this one later instead.
 const BUSY_TIMEOUT_MS: u64 = 250;
-/// Pages kept in memory per open file, as SQLite writes it: −KiB. Writing goes to the newest
-/// leaves alone, so little is gained by more.
-const CACHE_SIZE: i64 = -256;
+/// Memory for pages per open file, as SQLite writes it: −KiB. Writing goes to the newest leaves
+/// alone, so little is gained by more, and there is a file for each instrument.
+const CACHE_SIZE: i64 = -64;
 /// A log is cut down to this once it was checkpointed, bytes.
 const JOURNAL_SIZE_LIMIT: i64 = 4 << 20;
 
@@ -55,8 +55,8 @@ pub fn prepare(conn: &mut Connection, path: &Path, identity: &Identity) -> Resul
     conn.pragma_update(None, "synchronous", "normal").map_err(&failed)?;
     conn.pragma_update(None, "cache_size", CACHE_SIZE).map_err(&failed)?;
     conn.pragma_update(None, "journal_size_limit", JOURNAL_SIZE_LIMIT).map_err(&failed)?;
-    // Each table that is written has a handful of statements, and a file has few tables.
-    conn.set_prepared_statement_cache_capacity(64);
+    // Three statements for each table that is written, and a few for what is covered.
+    conn.set_prepared_statement_cache_capacity(32);
     migrate(conn, path, identity, found)
 }
 
