@@ -4,21 +4,21 @@
 //! **Invariant:** it never blocks on a send, so it always comes back to hear; and it holds no
 //! sender into a channel that it hears, so the drain at the end does end.
 
+mod ports;
+
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, never, select};
+use crossbeam_channel::{TrySendError, never, select};
 use log::{debug, error, info, warn};
 
 use crate::auditor::Audit;
 use crate::control::{self, Damage};
 use crate::desk::Call;
 use crate::grants::Grants;
-use crate::instrument::Instrument;
 use crate::keeper::{Action, Input, Keeper};
-use crate::link::{self, Health};
+use crate::link;
 use crate::logging::Repeats;
 use crate::mode::Mode;
 use crate::poller;
@@ -29,7 +29,9 @@ use crate::store::order::Order;
 use crate::thread::{End, Exit};
 use crate::time::{Clock, Millis, Now, SECOND, wall_now};
 use crate::wire::Policy;
-use crate::writer::{self, Pushed, Receipt};
+use crate::writer::{self, Receipt};
+
+pub use ports::{Chores, News, Ports};
 
 /// How long a stop waits for requests that are under way.
 const STOP_WAIT_MS: Millis = 15 * SECOND;
@@ -42,68 +44,6 @@ const EVENTS_MAX: usize = 256;
 /// By how much the calendar must run ahead of the machine's monotonic clock, which stands still
 /// while the machine sleeps, to tell of it.
 const SLEPT_MS: Millis = 5 * SECOND;
-
-/// The supervisor's ends of all channels.
-pub struct Ports {
-    /// Orders to the pollers; dropped to end them.
-    pub actions: Option<Sender<control::Action>>,
-    /// Orders to the stream; dropped to end it.
-    pub stream: Option<Sender<link::Order>>,
-    /// Notes to the writer; dropped so that it can end.
-    pub notes: Option<Sender<Order>>,
-    /// Tells the writer that somebody is in a hurry.
-    pub hurry: Arc<AtomicBool>,
-    /// From the pollers.
-    pub reports: Receiver<poller::Report>,
-    /// From the stream.
-    pub streamed: Receiver<link::Report>,
-    /// From the writer.
-    pub receipts: Receiver<Receipt>,
-    /// From the auditor.
-    pub audits: Receiver<Audit>,
-    /// From commands beside a daemon.
-    pub calls: Receiver<Call>,
-    /// From the signal thread.
-    pub signals: Receiver<Signal>,
-    /// From every thread, when it ends.
-    pub exits: Receiver<Exit>,
-}
-
-/// What a process does beside its mind's orders: shows where things stand, takes in a changed
-/// configuration, serves commands.
-pub trait Chores {
-    /// About ten times a second, and once at the end.
-    fn turn(&mut self, mind: &mut Keeper, now: Now);
-
-    /// Something has happened that is no business of the mind.
-    fn hear(&mut self, _news: News<'_>, _mind: &mut Keeper, _now: Now) {}
-
-    /// What the writer is to be told next; it comes again while it cannot be sent.
-    fn note(&mut self) -> Option<Order> {
-        None
-    }
-}
-
-/// What [`Chores`] may want to hear of.
-#[derive(Debug)]
-pub enum News<'a> {
-    /// How the stream is.
-    Health(Health),
-    /// The stream's bars are on disk.
-    Pushed(&'a Pushed),
-    /// Nothing can be written, for this reason, or again.
-    Stalled(Option<String>),
-    /// The rows of a series were counted.
-    Audited(&'a Audit),
-    /// The file of an instrument is gone, or why not.
-    Purged(Instrument, Option<String>),
-    /// The configuration is to be read again.
-    Reload,
-    /// A command asks for something.
-    Call(Call),
-    /// A failure, in words.
-    Remark(&'a str),
-}
 
 /// Something was heard.
 enum Event {
@@ -499,6 +439,9 @@ fn damage(error: &StoreError) -> Damage {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
     use crossbeam_channel::bounded;
 
     use super::*;

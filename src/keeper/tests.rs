@@ -501,7 +501,7 @@ fn the_exchange_may_be_unreachable_from_the_start_and_for_long() {
 #[test]
 fn without_old_history_the_newest_page_comes_and_the_rest_after_an_interval() {
     let member = Member { interval_ms: 10 * MINUTE, ..member(0, &["1m"], HYBRID) };
-    let mut world = World::with(&[member.clone()], Keeper::without_old_history);
+    let mut world = World::with(std::slice::from_ref(&member), Keeper::without_old_history);
     world.run(5 * MINUTE);
     assert_eq!(world.asked.len(), 1, "{:?}", world.asked);
     // A configuration that is read again does not begin the wait anew.
