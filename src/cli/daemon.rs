@@ -7,6 +7,7 @@ use crate::cli::outcome::{Exit, Failure, note};
 use crate::config::Config;
 use crate::daemon::{self, Start};
 use crate::engine::Setup;
+use crate::steward::Reload;
 
 /// Runs until a signal or a bug ends it.
 pub fn daemon(
@@ -16,13 +17,11 @@ pub fn daemon(
     no_sync_on_start: bool,
     notes: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    let named = globals.clone();
-    let reload = move || Config::load(named.config.as_deref(), named.data_dir.as_deref());
     let start = Start {
         setup,
         all_history: config.sync_on_startup && !no_sync_on_start,
         config: config.clone(),
-        reload: Box::new(reload),
+        reload: reload(config, globals),
     };
     let ending = daemon::run(start).map_err(Failure::Daemon)?;
     match ending.panic {
@@ -31,5 +30,40 @@ pub fn daemon(
             Ok(Exit::Bug)
         }
         None => Ok(Exit::Done),
+    }
+}
+
+/// Reads the file anew that was found at the start. It is not looked for again: a slip in it must
+/// not have another file, or the built-in defaults, taken in its place.
+fn reload(config: &Config, globals: &Globals) -> Reload {
+    let (first, data_dir) = (config.clone(), globals.data_dir.clone());
+    Box::new(move || {
+        if first.is_builtin && !first.file.exists() {
+            return Ok(first.clone());
+        }
+        Config::load(Some(&first.file), data_dir.as_deref())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_of_the_start_is_read_again_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.json");
+        let first = Config::builtin(file.clone());
+        let reload = reload(&first, &Globals::default());
+        assert_eq!(reload().unwrap(), first, "there is none yet");
+        for (name, text, kept) in [
+            ("one instrument", r#"{ "instruments": [{ "symbol": "SOL-USDT" }] }"#, Some(1)),
+            ("a slip", r#"{ "instrumnts": [] }"#, None),
+            ("none", "{}", Some(0)),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let kept_now = reload().ok().map(|config| config.instruments.len());
+            assert_eq!(kept_now, kept, "{name}");
+        }
     }
 }
