@@ -11,10 +11,11 @@ use serde::Serialize;
 use crate::bar::Bar;
 use crate::cli::house::{House, Wanted};
 use crate::cli::outcome::{Exit, Failure, finish, write_json};
-use crate::cli::paint::{Paint, Tone};
+use crate::cli::paint::{Paint, Tone, width};
 use crate::cli::sight::{Daemon, Sight, tone};
 use crate::cli::table::{
-    Align, Layout, count, format_bytes, format_share, short_length, short_time, write_wrapped,
+    Align, COLUMNS, Layout, count, format_bytes, format_share, short_length, short_time,
+    unless_repeated, write_wrapped,
 };
 use crate::coverage::Coverage;
 use crate::instrument::Instrument;
@@ -267,8 +268,11 @@ fn write_text(
     let all = report.instruments.iter().flat_map(|instrument| &instrument.series);
     all.clone().for_each(|series| layout.fit(&cells(series, report.now)));
     layout.write_head(out)?;
+    let mut above = "";
     for instrument in &report.instruments {
+        write_title(instrument, above, paint, out)?;
         write_instrument(instrument, &layout, report.now, paint, out)?;
+        above = &instrument.reason;
     }
     let remarks: BTreeSet<String> = all
         .clone()
@@ -327,6 +331,22 @@ fn write_alert(out: &mut dyn Write, lead: &str, text: &str, paint: Paint) -> Res
     Ok(write_wrapped(out, &format!("{lead}{}", paint.mark(Tone::Bad)), text)?)
 }
 
+/// The line above the series of an instrument, whose mode has its reason perhaps as the instrument
+/// before has.
+fn write_title(
+    instrument: &InstrumentStatus,
+    above: &str,
+    paint: Paint,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let InstrumentStatus { symbol, mode, reason, fell_back, .. } = instrument;
+    let lead = format!("{}{symbol}  ", paint.mark(tone(mode, *fell_back)));
+    let bytes = format_bytes(instrument.bytes);
+    let room = COLUMNS.saturating_sub(width(&lead) + mode.len() + bytes.len());
+    let reason = unless_repeated(reason, above, room);
+    Ok(write_wrapped(out, &lead, &format!("{mode}: {reason}, {bytes}"))?)
+}
+
 fn write_instrument(
     instrument: &InstrumentStatus,
     layout: &Layout,
@@ -334,10 +354,6 @@ fn write_instrument(
     paint: Paint,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let InstrumentStatus { symbol, mode, reason, fell_back, .. } = instrument;
-    let lead = format!("{}{symbol}  ", paint.mark(tone(mode, *fell_back)));
-    let bytes = format_bytes(instrument.bytes);
-    write_wrapped(out, &lead, &format!("{mode}: {reason}, {bytes}"))?;
     for series in &instrument.series {
         layout.write_row(out, &cells(series, now))?;
     }

@@ -126,6 +126,12 @@ impl Layout {
     }
 }
 
+/// A text that is longer than its room, and that the line above has as well, need not be told in
+/// full again.
+pub fn unless_repeated<'a>(text: &'a str, above: &str, room: usize) -> &'a str {
+    if text == above && width(text) > room { "as above" } else { text }
+}
+
 /// A time, UTC, to the minute; to the second or finer where there is more: `2024-05-01 12:30`.
 pub fn short_time(at: Millis) -> String {
     if at % MINUTE != 0 || OffsetDateTime::from_unix_timestamp(at.div_euclid(SECOND)).is_err() {

@@ -8,7 +8,8 @@ use crate::cli::outcome::{Exit, Failure, finish, write_json};
 use crate::cli::paint::{Paint, Tone};
 use crate::cli::sight::{Daemon, Sight, tone, whole_length};
 use crate::cli::table::{
-    Align, COLUMNS, Layout, count, format_age, format_share, short_length, wrap, write_wrapped,
+    Align, COLUMNS, Layout, count, format_age, format_share, short_length, unless_repeated, wrap,
+    write_wrapped,
 };
 use crate::config::Config;
 use crate::snapshot::{InstrumentView, LatencyView, RestView, SeriesView, StreamView};
@@ -189,8 +190,12 @@ impl Board<'_> {
         rows.iter().for_each(|cells| layout.fit(cells));
         writeln!(out)?;
         layout.write_head(out)?;
+        let mut above = "";
         for (view, cells) in instruments.iter().zip(rows) {
-            self.write_instrument(view, &layout, cells, out)?;
+            let room = COLUMNS.saturating_sub(layout.width());
+            let reason = unless_repeated(&view.reason, above, room);
+            self.write_instrument(view, reason, &layout, cells, out)?;
+            above = &view.reason;
         }
         Ok(())
     }
@@ -217,14 +222,15 @@ impl Board<'_> {
     fn write_instrument(
         &self,
         view: &InstrumentView,
+        reason: &str,
         layout: &Layout,
         mut cells: Vec<String>,
         out: &mut dyn Write,
     ) -> Result<(), Failure> {
         let indent = layout.width();
         let room = COLUMNS.saturating_sub(indent);
-        let mut below = if room < REASON_MIN { vec![view.reason.clone()] } else { Vec::new() };
-        let mut reason = wrap(&view.reason, room).into_iter();
+        let mut below = if room < REASON_MIN { vec![reason.to_owned()] } else { Vec::new() };
+        let mut reason = wrap(reason, room).into_iter();
         if below.is_empty() {
             cells[5] = reason.next().unwrap_or_default();
         }
@@ -339,6 +345,20 @@ DOGE-USDT      off     12m     0  -         its file is damaged
         ] {
             assert!(text.lines().any(|told| told == line), "{line:?} is not in:\n{text}");
         }
+    }
+
+    #[test]
+    fn a_long_reason_of_many_is_told_once() {
+        let mut sight = sample(1_714_521_600_000);
+        for view in &mut sight.snapshot.instruments {
+            view.reason = "WebSocketConnectionError: ws.okx.com: it hung up".into();
+        }
+        let text = run(Some(&sight), false, Paint::default());
+        assert_eq!(text.matches("it hung up").count(), 1, "{text}");
+        assert!(
+            text.contains("\nSOL-USDT       poll    12m   0/1  31s ago   as above\n"),
+            "{text}"
+        );
     }
 
     #[test]

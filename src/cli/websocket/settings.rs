@@ -12,9 +12,6 @@ use crate::config::{
 use crate::mode::{Loss, RealtimeMode, Rule};
 use crate::time::{Millis, SECOND};
 
-/// A key whose default needs not be told: it is long, and follows from another key.
-const URL: &str = "ws_url";
-
 /// Shows what is set, what that means for each instrument, and what else there would be.
 pub fn show(config: &Config, paint: Paint, out: &mut dyn Write) -> Result<Exit, Failure> {
     finish(write(config, paint, out), out)
@@ -76,16 +73,19 @@ fn overrules(config: &Config, known: &InstrumentConfig, change: StreamChange) ->
 }
 
 fn write(config: &Config, paint: Paint, out: &mut dyn Write) -> Result<(), Failure> {
+    let file = config.file.display();
     match config.is_builtin {
-        true => writeln!(out, "built-in: there is no {} yet\n", config.file.display())?,
-        false => writeln!(out, "{}\n", config.file.display())?,
+        true => writeln!(out, "config  built-in defaults: there is no {file} yet")?,
+        false => writeln!(out, "config  {file}")?,
     }
+    // Not in the table, which an address would make wider than a terminal.
+    let whose = if config.ws_url.is_some() { "ws_url" } else { "region and sandbox" };
+    writeln!(out, "stream  {}, by {whose}\n", config.ws_url())?;
     let default = Config::builtin(config.file.clone());
-    let defaults = keys(&Config { region: config.region, sandbox: config.sandbox, ..default });
+    let defaults = keys(&default);
     let row = |((key, value), (_, default)): ((String, String), (String, String))| {
         let remark = match value == default {
             true => paint.word(Tone::Faint, "default"),
-            false if key == URL => "default: by region".to_owned(),
             false => format!("default: {default}"),
         };
         vec![key, value, remark]
@@ -122,7 +122,6 @@ fn keys(config: &Config) -> Vec<(String, String)> {
         ("realtime_mode", config.realtime_mode.to_string()),
         ("enable_websocket", config.enable_websocket.to_string()),
         ("websocket_fallback_enabled", config.websocket_fallback_enabled.to_string()),
-        (URL, config.ws_url().to_owned()),
     ];
     let inner = [
         ("max_reconnect_attempts", max_reconnect_attempts.to_string()),
@@ -201,17 +200,17 @@ mod tests {
         show(&config, Paint::default(), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         for line in [
-            "realtime_mode                            auto                 default: hybrid",
-            "ws_url                                   wss://wspap.okx.com  default",
-            "websocket_config.ping_interval           12.5 s               default: 20 s",
-            "circuit_breaker.recovery_timeout         60 s                 default",
+            "stream  wss://wspap.okx.com, by region and sandbox",
+            "realtime_mode                            auto       default: hybrid",
+            "websocket_config.ping_interval           12.5 s     default: 20 s",
+            "circuit_breaker.recovery_timeout         60 s       default",
             "BTC-USDT    hybrid     stream; polls at once on a loss, for longer after many",
             "ETH-USDT    polling    poll: configured to poll",
             "SOL-USDT    websocket  stream; waits for it on a loss",
         ] {
             assert!(text.lines().any(|told| told == line), "{line:?} is not in:\n{text}");
         }
-        let narrow = |line: &str| line.chars().count() <= 80 || line.starts_with('/');
+        let narrow = |line: &str| line.chars().count() <= 80 || line.contains('/');
         assert!(text.lines().all(narrow), "{text}");
     }
 
