@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::cli::outcome::{Exit, Failure, finish, note};
 use crate::cli::remote::{Gate, Writer};
+use crate::cli::sight::Sight;
 use crate::cli::table::{Align, Layout, count};
 use crate::config::{Addition, Config, Edit, add_instrument, remove_instrument};
 use crate::engine::Setup;
@@ -100,8 +101,13 @@ pub fn add(
         Edit::Unchanged => writeln!(out, "{instrument} is in {file} already")?,
     }
     out.flush()?;
-    if edit != Edit::Unchanged {
-        note(notes, format_args!("fetch its candles with: okx-store sync {instrument}"));
+    match Sight::look(&setup.data_dir) {
+        _ if edit == Edit::Unchanged => {}
+        Some(sight) => {
+            let pid = sight.snapshot.pid;
+            note(notes, format_args!("the running daemon, pid {pid}, takes it up within 5 s"));
+        }
+        None => note(notes, format_args!("fetch its candles with: okx-store sync {instrument}")),
     }
     finish(Ok(()), out)
 }
