@@ -27,7 +27,7 @@ docs:
 test: ## run all tests; they need no network
 	$(CARGO) test --locked
 
-demo: ## sync from a made-up exchange on this machine; needs no network
+demo: ## run the daemon against a made-up exchange, and break its stream; needs no network
 	$(CARGO) build --release --locked --bin okx-store --example fixture-exchange
 	tests/demo.sh "$${CARGO_TARGET_DIR:-target}/release"
 
