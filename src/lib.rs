@@ -51,36 +51,58 @@
 //! # Threads and channels
 //!
 //! ```text
-//!             orders             pages               receipts
-//! supervisor ────────▶ pollers ────────▶ writer ────────────────▶ supervisor
-//!     ▲ │                 │               ▲
-//!     │ └─────────────────┼───────────────┘ notes, the order to stop
-//!     └───────────────────┘ reports
+//!             orders           pages            receipts
+//! supervisor ─┬──────▶ pollers ──────▶ writer ───────────▶ supervisor
+//!             │ wishes          pushes ▲    ▲
+//!             ├──────▶ stream ─────────┘    │
+//!             └─────────────────────────────┘ notes
+//!
+//! pollers, stream, auditor, desk, signal ────────────────▶ supervisor
 //! ```
+//!
+//! A one-shot command has the upper row and `signal`; a daemon has all of them. Each thread's loop
+//! is the only place where it waits, and a mind without I/O decides for it: `keeper` for the
+//! supervisor, `link` for the stream, `queue` for the writer.
 //!
 //! | channel | from, to | holds | its sender | it ends when |
 //! |---|---|---|---|---|
 //! | orders | supervisor, pollers | one per poller | never waits | the supervisor drops it |
-//! | pages | pollers and supervisor, writer | 64 | pollers wait | both are gone |
+//! | wishes | supervisor, stream | 16 | never waits | the supervisor drops it |
+//! | pages, pushes, notes | the three, writer | 64, or `buffer_size` | see below | all are gone |
 //! | reports | pollers, supervisor | two per poller | waits | all pollers are gone |
+//! | news | stream, supervisor | 256 | waits, but not against a stop | the stream is gone |
 //! | receipts | writer, supervisor | 256 | waits | everything is on disk |
-//! | stops | signal, supervisor | 4 | never waits | – |
+//! | to count | steward, auditor | 10,000 series | never waits | the run is over |
+//! | counts | auditor, supervisor | 16 | waits | – |
+//! | signals | signal, supervisor | 4 | never waits | – |
 //! | calls | desk, supervisor | one per clerk | gives up after 5 s | the desk is closed |
 //! | answers | supervisor, one clerk | 4 | never waits | the last one, or the client is gone |
-//! | exits | every thread, supervisor | one per thread | never waits | – |
+//! | exits | every thread, supervisor | 64 | never waits | – |
+//!
+//! The writer's channel holds `buffer_size` orders in a daemon. When it is full the pollers wait,
+//! which holds back requests; the stream waits with what is closed, and keeps of a running bar the
+//! newest state alone; the supervisor comes again.
 //!
 //! **Architecture invariant:** the supervisor never blocks on a send, so it always comes back to
-//! hear. Everybody else's waits lead to it: pollers, writer, supervisor. There is no cycle, hence
-//! no dead-lock. It holds no sender into a channel that it hears, so the drain at the end ends.
+//! hear. Everybody else's waits lead to it: pollers and stream by the writer, or directly; the
+//! auditor and the clerks directly. There is no cycle, hence no dead-lock. It holds no sender into
+//! a channel whose end it awaits, so the drain at the end ends.
 //!
 //! **Architecture invariant:** there is no unbounded channel and no sleep. All waits have an end:
 //! a message, a sender that is gone, or a deadline.
 //!
-//! A stop has one order: no new orders; the pollers end with their last page; the writer commits
-//! what it has, moves the logs into the files and ends; the last receipts are heard. A second
-//! signal, or 15 seconds, leaves the pollers behind and the logs where they are, never a commit.
+//! **Architecture invariant:** what can take long is on a thread of its own. To connect to the
+//! stream is (`dial`), so an order is obeyed meanwhile; to write to a terminal is (`screen`).
+//!
+//! A stop has one order: no new requests, and the stream leaves; the pollers end with their last
+//! page; the writer commits what it has, moves the logs into the files and ends; the last receipts
+//! are heard; the desk closes, and the lock is given back. A second signal, or 15 seconds, leaves
+//! the pollers behind and the logs where they are, never a commit. A thread that panics
+//! is heard of like any end, and ends the run as a second signal does, with exit code 70.
 //!
 //! # How one candle travels
+//!
+//! When it is asked for:
 //!
 //! 1. A `plan::Plan` compares what is wanted with what is covered and has a question;
 //!    `control::Control` picks it among those of all series once the budget lets it out.
@@ -93,8 +115,27 @@
 //!    [`coverage::Coverage::absorb`] as the file did, and asks on.
 //! 6. A [`store::read::Reader`] reads it, without any of the above.
 //!
+//! When it is pushed, the first half differs:
+//!
+//! 1. `socket` reads a frame, under a deadline and a bound of its size; the connection's `session`
+//!    has `okx::stream` read it; `link` lets the rows pass, whichever of its connections, the
+//!    current one or the one that is to replace it, brought them.
+//! 2. The stream's thread stamps them and hands them to the writer.
+//! 3. The writer's `queue` has closed bars committed at once. Running ones wait for a few
+//!    milliseconds, then for `commit_interval_ms` since the file's last commit, and merge.
+//! 4. They become a page that vouches for its closed bars alone, and go the way of all pages.
+//! 5. The receipt goes to the `keeper`. The plan tells whether the stream has left bars out before
+//!    these; the instrument's `feed` whether the series has met what is stored, or is lost.
+//!
+//! **Architecture invariant:** only a receipt moves a plan, and joins a series to the stream. What
+//! was sent, answered or pushed counts for nothing until it is on disk.
+//!
 //! **Architecture invariant:** a plan remembers nothing that the files do not tell. There is no
 //! cursor, no queue and no journal: a killed process resumes by looking at what is missing.
+//!
+//! **Architecture invariant:** a series is left to the stream only while it has joined; else it is
+//! polled, unless its settings say that it waits. A bar that the stream does not close in time is
+//! looked up by REST, so nothing is waited for that nobody brings.
 //!
 //! **Architecture invariant:** only `confirm` closes a bar, never the clock, and a closed bar is
 //! never overwritten by an unclosed one.
@@ -110,10 +151,16 @@
 //! - **A bar**: a line in the table of `bar.rs`: its name, its table's, its grid. Words, wire and
 //!   store follow; where it opens at an odd hour `Bar::remark` says so.
 //! - **A command**: its grammar in `cli/args.rs`, its checked form in `cli/command.rs` and
-//!   `cli/check.rs`, a file of its own under `cli/`, and its arm in `cli.rs`.
+//!   `cli/check.rs`, a file of its own under `cli/`, and its arm in `cli.rs`. If it writes, it also
+//!   has a word in `request.rs`, which a daemon's `steward` serves.
+//! - **A key of the configuration**: its bounds in `config/check.rs`, its default in `config.rs`,
+//!   and a line in `config.json`. A daemon takes it in while it runs, or `steward` lists it among
+//!   those that wait for the next start.
+//! - **A number for `status`**: a field in `snapshot.rs`, drawn in `steward/picture.rs`.
 //! - **A venue**: a folder beside `okx` with the same functions, from a question to a path and from
-//!   an answer to a page. Nothing above it reads the wire; those that name `okx` today are `plan`,
-//!   `session`, `http`, `poller`, `engine`, `inquiry`, `config` and `cli`.
+//!   an answer or a frame to rows. Nothing above it reads the wire; those that name `okx` today are
+//!   `plan`, `session`, `link`, `http`, `poller`, `engine`, `inquiry`, `daemon`, `steward`,
+//!   `config` and `cli`.
 
 pub mod bar;
 pub mod candle;
