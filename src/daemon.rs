@@ -140,7 +140,7 @@ fn introduce(config: &Config) {
     let kept = config.instruments.iter().filter(|known| known.enabled).count();
     info!(
         target: "daemon",
-        "okx-store {} keeps {kept} instruments of {} in {}, by {} and {}",
+        "okx-store {} keeps what {} says in {}, by {} and {}, instruments: {kept}",
         env!("CARGO_PKG_VERSION"),
         config.file.display(),
         config.data_dir.display(),

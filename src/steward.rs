@@ -132,7 +132,7 @@ impl Steward {
             self.audit(series);
         }
         let kept = self.config.instruments.iter().filter(|known| known.enabled).count();
-        info!(target: "config", "taken in: {kept} instruments are kept");
+        info!(target: "config", "taken in, instruments: {kept}");
     }
 
     /// Has the rows of a series counted; tells whether a result will come.

@@ -23,6 +23,9 @@ use crate::store::StoreError;
 use crate::time::{Millis, format_time};
 use crate::wire::Trouble;
 
+/// In the place of a table that would be empty.
+pub const NOTHING_CONFIGURED: &str = "No instrument is configured: okx-store add-symbol SYMBOL";
+
 /// The exit codes that scripts may rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::bar::Bar;
 use crate::cli::house::{House, Wanted};
-use crate::cli::outcome::{Exit, Failure, finish, write_json};
+use crate::cli::outcome::{Exit, Failure, NOTHING_CONFIGURED, finish, write_json};
 use crate::cli::paint::{Paint, Tone, width};
 use crate::cli::sight::{Daemon, Sight, tone};
 use crate::cli::table::{
@@ -253,6 +253,9 @@ fn write_text(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     write_head(report, sight, paint, out)?;
+    if report.instruments.is_empty() {
+        return Ok(writeln!(out, "{NOTHING_CONFIGURED}")?);
+    }
     let last = if sight.is_some() { "via" } else { "synced" };
     let columns = [
         ("bar", Align::Left),
@@ -470,6 +473,14 @@ mod tests {
         assert_eq!(rows.join("\n"), expected);
         assert!(table.contains("\nSOL-USDT  off: no daemon running, 19 B\n  /"), "{table}");
         assert!(table.contains("\nDOGE-USDT  off: disabled, 0 B\n"), "{table}");
+    }
+
+    #[test]
+    fn without_instruments_it_says_how_to_get_one() {
+        let (sample, mut out) = (Sample::new(), Vec::new());
+        show(&house(&sample, &[]), None, false, NOW, Paint::default(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.ends_with("\n\nNo instrument is configured: okx-store add-symbol SYMBOL\n"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::cli::outcome::{Exit, Failure, finish};
+use crate::cli::outcome::{Exit, Failure, NOTHING_CONFIGURED, finish};
 use crate::cli::paint::{Paint, Tone};
 use crate::cli::sight::Sight;
 use crate::cli::table::{Align, Layout, write_wrapped};
@@ -94,6 +94,9 @@ fn write(config: &Config, paint: Paint, out: &mut dyn Write) -> Result<(), Failu
     let columns = [("key", Align::Left), ("value", Align::Left), ("", Align::Left)];
     Layout::new("", &columns).write(out, &rows)?;
     writeln!(out, "\nThe exchange offers no compression, so none is used.\n")?;
+    if config.instruments.is_empty() {
+        return Ok(writeln!(out, "{NOTHING_CONFIGURED}")?);
+    }
     let row = |known: &InstrumentConfig| {
         let rule = known.rule(config);
         vec![known.instrument.to_string(), known.realtime_source.to_string(), words(rule)]
