@@ -98,8 +98,8 @@ tell "Whoever wants something goes on. What writes is done by the daemon."
 run add-symbol BTC-USDT-SWAP --timeframes 1h --history-days 2
 run sync BTC-USDT-SWAP
 run export ETH-USDT 5m "$dir/eth.csv" --days 1
-say "\$ head -3 eth.csv"
-head -n 3 "$dir/eth.csv"
+say "\$ head -3 eth.csv | cut -c 1-79"
+head -n 3 "$dir/eth.csv" | cut -c 1-79
 
 tell "A minute ends while the stream is away; its bar comes by polling."
 await "the next bar is closed" has_closed_another "$before"
