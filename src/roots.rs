@@ -92,7 +92,10 @@ impl Roots {
 /// What to tell a user whose connection failed over the other side's certificate.
 pub fn distrust(error: &io::Error) -> Option<&'static str> {
     match error.get_ref()?.downcast_ref()? {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => Some(
+        // A root of the right name and with another key is that of an authority made anew.
+        Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => Some(
             "its certificate is not trusted: where a proxy looks into TLS, name that proxy's root \
              in ca_file or SSL_CERT_FILE",
         ),
