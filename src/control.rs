@@ -262,12 +262,6 @@ impl Control {
         self.vacant.push(place);
     }
 
-    /// What the series of an instrument were given up for is forgotten.
-    pub fn pardon(&mut self, instrument: &Instrument) {
-        let lines = self.lines.iter_mut();
-        lines.filter(|line| line.series.instrument == *instrument).for_each(Line::pardon);
-    }
-
     /// The place of the series that a request is for.
     pub fn place_of(&self, ticket: u64) -> Option<usize> {
         self.flights.get(&ticket)?.line

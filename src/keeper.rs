@@ -117,6 +117,8 @@ pub struct Keeper {
     changes: Vec<(Instrument, Change)>,
     /// Instruments whose files cannot be written, and why.
     quarantined: BTreeMap<Instrument, String>,
+    /// Those of them of which nobody was told yet.
+    damages: Vec<(Instrument, String)>,
     tick_at: Millis,
     ticked_at: Millis,
     /// Polls that streaming has made needless.
@@ -137,6 +139,7 @@ impl Keeper {
             orders: Vec::new(),
             changes: Vec::new(),
             quarantined: BTreeMap::new(),
+            damages: Vec::new(),
             tick_at: Millis::MIN,
             ticked_at: Millis::MAX,
             saved: 0.0,
@@ -184,6 +187,11 @@ impl Keeper {
         std::mem::take(&mut self.changes)
     }
 
+    /// Instruments whose file is left alone since the last call, and why, for the log.
+    pub fn take_damages(&mut self) -> Vec<(Instrument, String)> {
+        std::mem::take(&mut self.damages)
+    }
+
     /// Failures and oddities since the last call, for the log.
     pub fn take_remarks(&mut self) -> Vec<String> {
         self.control.take_remarks()
@@ -203,6 +211,10 @@ impl Keeper {
         gone.iter().for_each(|series| self.retire(series));
         self.feeds.retain(|name, _| members.iter().any(|member| member.instrument == *name));
         let new: Vec<Series> = lines.iter().map(|line| line.series.clone()).collect();
+        let unread = lines
+            .iter()
+            .filter_map(|line| Some((line.series.instrument.clone(), line.error.clone()?)));
+        let unread: Vec<_> = unread.collect();
         lines.into_iter().for_each(|line| self.adopt(line));
         for member in members {
             self.keep(member, now);
@@ -212,15 +224,21 @@ impl Keeper {
                 self.control.line_mut(*place).hold_history(now);
             }
         }
+        for (instrument, error) in unread {
+            self.note_damage(&instrument, &error, Damage::File, now);
+        }
         self.settle(now);
     }
 
-    /// Takes up again what was given up for a damaged file: somebody may have mended it.
-    pub fn pardon(&mut self, now: Now) {
+    /// Takes up again what was given up for a damaged file: somebody may have mended it, or moved
+    /// it away. Nothing that was known of it holds any more, so all of its series are unknown until
+    /// they are configured again.
+    pub fn pardon(&mut self) {
         for instrument in std::mem::take(&mut self.quarantined).into_keys() {
-            self.control.pardon(&instrument);
+            let series: Vec<Series> =
+                self.kept().filter(|series| series.instrument == instrument).collect();
+            series.iter().for_each(|series| self.retire(series));
         }
-        self.settle(now);
     }
 
     /// A command wants these bars. `lines` has the plans of those series that were unknown.
@@ -275,7 +293,7 @@ impl Keeper {
             Input::Streamed(report) => return self.on_streamed(report, now),
             Input::PushBroken { instrument, error, damage } => {
                 self.control.quarantine(instrument, error, damage, now);
-                self.note_damage(instrument, error, damage);
+                self.note_damage(instrument, error, damage, now);
             }
             Input::Slept { length_ms } => {
                 let cause = format!("the machine slept for {}", format_length(length_ms));
@@ -329,7 +347,7 @@ impl Keeper {
         }
         if let Some((place, error, damage)) = broken {
             let instrument = self.control.lines()[place].series.instrument.clone();
-            self.note_damage(&instrument, &error, damage);
+            self.note_damage(&instrument, &error, damage, now);
         }
     }
 
@@ -376,9 +394,13 @@ impl Keeper {
         self.settle_one(&series.instrument, now);
     }
 
-    fn note_damage(&mut self, instrument: &Instrument, error: &str, damage: Damage) {
-        if damage == Damage::File && self.feeds.contains_key(instrument) {
-            self.quarantined.entry(instrument.clone()).or_insert_with(|| error.to_owned());
+    fn note_damage(&mut self, instrument: &Instrument, error: &str, damage: Damage, now: Now) {
+        let Some(feed) = self.feeds.get_mut(instrument) else { return };
+        if damage == Damage::File && !self.quarantined.contains_key(instrument) {
+            // It is about to be unsubscribed, and has to join anew once it is taken up again.
+            feed.lost("its file is left alone", now);
+            self.quarantined.insert(instrument.clone(), error.to_owned());
+            self.damages.push((instrument.clone(), error.to_owned()));
         }
     }
 

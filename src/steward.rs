@@ -126,8 +126,8 @@ impl Steward {
             mind.tell_stream(link::Order::Configure(settings));
         }
         self.config = config;
+        mind.pardon();
         let new = self.configure(mind, now);
-        mind.pardon(now);
         for series in &new {
             self.audit(series);
         }

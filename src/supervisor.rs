@@ -369,13 +369,6 @@ impl Supervisor<'_> {
             }
             Receipt::PushBroken { instrument, error } => {
                 let (damage, error) = (damage(&error), error.to_string());
-                if damage == Damage::File && self.mind.quarantine(&instrument).is_none() {
-                    error!(
-                        target: "store",
-                        "{error}; {instrument} is left alone, the others go on: mend the file or \
-                         move it away, then send SIGHUP"
-                    );
-                }
                 let instrument = &instrument;
                 self.mind.on(now, Input::PushBroken { instrument, error: &error, damage });
             }
@@ -417,6 +410,13 @@ impl Supervisor<'_> {
                 warn!(target: "poll", "{line}");
             }
             self.tell(News::Remark(&remark), now);
+        }
+        for (instrument, error) in self.mind.take_damages() {
+            error!(
+                target: "store",
+                "{error}; {instrument} is left alone, the others go on: mend the file or move it \
+                 away, then send SIGHUP"
+            );
         }
         for (instrument, change) in self.mind.take_changes() {
             let (from, to, cause) = (change.from.as_str(), change.to.as_str(), change.cause);

@@ -554,7 +554,8 @@ fn a_command_gets_what_it_wants_and_a_guest_leaves_with_it() {
 
 #[test]
 fn a_damaged_file_silences_its_instrument_alone() {
-    let mut world = World::new(&[member(0, &["1m"], HYBRID), member(1, &["1m"], HYBRID)]);
+    let members = [member(0, &["1m"], HYBRID), member(1, &["1m"], HYBRID)];
+    let mut world = World::new(&members);
     world.run(2 * MINUTE);
     let (now, instrument) = (world.now(), series_of(0, "1m").instrument);
     let damage = Damage::File;
@@ -565,10 +566,19 @@ fn a_damaged_file_silences_its_instrument_alone() {
     assert_eq!(world.wanted, [series_of(1, "1m")].into());
     assert_eq!(world.asked_since(begin), []);
     assert_eq!(world.keeper.quarantine(&instrument), Some("malformed"));
-    world.keeper.pardon(world.now());
+    assert_eq!(world.keeper.take_damages(), [(instrument, "malformed".to_owned())]);
+    assert_eq!(world.keeper.take_damages(), []);
+
+    // The file was moved away: what was stored in it has to be fetched again.
+    world.keeper.pardon();
+    let now = world.now();
+    let new = world.keeper.unknown(members.iter().flat_map(Member::series));
+    assert_eq!(new, [series_of(0, "1m")]);
+    world.keeper.configure(&members, new.iter().map(line).collect(), now);
     world.run(MINUTE);
     assert_eq!(world.mode(0), Mode::Stream);
     world.assert_whole();
+    assert!(world.asked_since(begin).len() > 4, "all of history");
 }
 
 #[test]
