@@ -49,6 +49,8 @@ pub struct Steward {
     /// Who waits for the file of an instrument to be deleted.
     purges: Vec<(Instrument, Sender<Answer>)>,
     number: u64,
+    /// Whether the end was told of.
+    is_leaving: bool,
     notes: VecDeque<Order>,
     auditor: Sender<Series>,
     picture: Picture,
@@ -68,6 +70,7 @@ impl Steward {
             errands: BTreeMap::new(),
             purges: Vec::new(),
             number: 0,
+            is_leaving: false,
             notes: VecDeque::new(),
             auditor,
         }
@@ -182,8 +185,12 @@ impl Steward {
         self.errands.insert(self.number, Errand::new(answers, audits, pages, now));
     }
 
-    /// Tells those who wait that nothing more is done.
+    /// Says so, and tells those who wait that nothing more is done.
     fn leave(&mut self, mind: &mut Keeper, now: Now) {
+        if !std::mem::replace(&mut self.is_leaving, true) {
+            let words = "stopping: what is under way is waited for, by a second signal it is not";
+            info!(target: "daemon", "{words}");
+        }
         for (number, mut errand) in std::mem::take(&mut self.errands) {
             let view = View { stopped: true, ..errand.view(number, mind, now) };
             errand.stop(view);
