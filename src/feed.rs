@@ -48,7 +48,6 @@ pub struct Feed {
     /// Which.
     pub instrument: Instrument,
     switch: Switch,
-    rule: Rule,
     legs: BTreeMap<Bar, Leg>,
     changes: Vec<Change>,
 }
@@ -58,7 +57,7 @@ impl Feed {
     pub fn new(instrument: Instrument, rule: Rule, bars: &[Bar], now: Now) -> Feed {
         let legs = bars.iter().map(|&bar| (bar, Leg::default())).collect();
         let switch = Switch::new(rule, now.local);
-        Feed { instrument, switch, rule, legs, changes: Vec::new() }
+        Feed { instrument, switch, legs, changes: Vec::new() }
     }
 
     /// Its mode, with cause and time.
@@ -98,14 +97,8 @@ impl Feed {
         for &bar in bars {
             self.legs.entry(bar).or_default();
         }
-        if rule != self.rule {
-            let from = self.switch.mode();
-            self.rule = rule;
-            self.switch = Switch::new(rule, now.local);
-            let (to, cause) = (self.switch.mode(), "configured anew".to_owned());
-            if from != to {
-                self.changes.push(Change { from, to, cause });
-            }
+        if let Some(change) = self.switch.configure(rule, now.local) {
+            self.changes.push(change);
             self.go_on(now);
         }
     }

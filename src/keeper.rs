@@ -7,90 +7,23 @@
 //! **Invariant:** a series is left to the stream only while its feed has joined; in every other
 //! mode but waiting it is polled. So nothing is ever waited for that nobody brings.
 
+mod message;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::bar::Bar;
 use crate::control::{self, Control, Damage, Follow, Line};
 use crate::feed::{Feed, Known};
 use crate::instrument::{Instrument, Series};
 use crate::link::{Order, Report};
-use crate::mode::{Change, Mode, Rule};
+use crate::mode::{Change, Mode};
 use crate::page::Stored;
 use crate::plan::Wanted;
-use crate::span::Spans;
 use crate::time::{Millis, Now, format_length};
+
+pub use message::{Action, Input, Member};
 
 /// How often time alone is looked at: modes change after seconds, not sooner.
 const TICK_MS: Millis = 200;
-
-/// What is configured for an instrument that is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Which.
-    pub instrument: Instrument,
-    /// At which lengths.
-    pub bars: Vec<Bar>,
-    /// How the stream and polling share the work.
-    pub rule: Rule,
-    /// The time between two polls.
-    pub interval_ms: Millis,
-    /// How far back history is wanted.
-    pub history_days: u32,
-}
-
-impl Member {
-    /// One series for each of its bars.
-    pub fn series(&self) -> impl Iterator<Item = Series> + '_ {
-        let instrument = &self.instrument;
-        self.bars.iter().map(|&bar| Series { instrument: instrument.clone(), bar })
-    }
-}
-
-/// What has happened.
-#[derive(Debug)]
-pub enum Input<'a> {
-    /// To a request, or that no new work is wanted.
-    Control(control::Input<'a>),
-    /// To the stream.
-    Streamed(Report),
-    /// The stream's bars are on disk.
-    Pushed {
-        /// Of which series.
-        series: &'a Series,
-        /// What is there now.
-        stored: &'a Stored,
-    },
-    /// The stream's bars cannot be stored.
-    PushBroken {
-        /// Of which instrument.
-        instrument: &'a Instrument,
-        /// Why, in words.
-        error: &'a str,
-        /// How much is broken.
-        damage: Damage,
-    },
-    /// The machine has slept.
-    Slept {
-        /// For so long.
-        length_ms: Millis,
-    },
-    /// Rows of a series turned out not to be stored.
-    Audited {
-        /// Which series.
-        series: &'a Series,
-        /// What is missing of it.
-        lost: &'a Spans,
-    },
-}
-
-/// What is to be done.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// This request is to go out.
-    Fetch(control::Action),
-    /// The stream is to be told this.
-    Stream(Order),
-}
 
 /// What one command wants of a running daemon.
 #[derive(Debug)]
@@ -165,6 +98,11 @@ impl Keeper {
     /// The instruments that are kept.
     pub fn feeds(&self) -> impl Iterator<Item = &Feed> {
         self.feeds.values()
+    }
+
+    /// The lines of all series that are kept.
+    pub fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.kept().filter_map(|series| self.line(&series))
     }
 
     /// The line of a series.

@@ -237,6 +237,22 @@ impl Switch {
         }
     }
 
+    /// Other settings hold from now on. While the stream is wanted as before nothing else changes,
+    /// unless it was waited for and need not be.
+    pub fn configure(&mut self, rule: Rule, now: Millis) -> Option<Change> {
+        let from = self.mode;
+        match (self.rule, rule) {
+            (Rule::Stream { .. }, Rule::Stream { auto, .. }) if self.mode != Mode::Wait => {
+                self.rule = rule;
+                self.cool_until = self.cool_until.filter(|_| auto);
+            }
+            (old, new) if old == new => {}
+            _ => *self = Switch::new(rule, now),
+        }
+        let (to, cause) = (self.mode, self.cause.clone());
+        (from != to).then_some(Change { from, to, cause })
+    }
+
     /// The mode.
     pub fn mode(&self) -> Mode {
         self.mode
@@ -403,6 +419,22 @@ mod tests {
         for (name, wishes, rule) in cases {
             assert_eq!(Rule::of(wishes), rule, "{name}");
         }
+    }
+
+    #[test]
+    fn other_settings_leave_a_stream_alone_and_end_a_needless_wait() {
+        let (hybrid, never) = (Loss::Poll, Loss::Wait);
+        let rule = |loss| Rule::Stream { loss, auto: false };
+        let mut switch = streaming(hybrid, false);
+        assert_eq!(switch.configure(rule(never), 5), None);
+        assert_eq!(switch.mode(), Mode::Stream);
+        assert_eq!(switch.on(lost(), 6).unwrap().to, Mode::Wait, "the new settings hold");
+        assert_eq!(switch.configure(rule(hybrid), 7).unwrap().to, Mode::Poll);
+        let poll = Rule::Poll("configured to poll");
+        let mut switch = streaming(hybrid, false);
+        let change = switch.configure(poll, 8).unwrap();
+        assert_eq!((change.to, change.cause.as_str()), (Mode::Poll, "configured to poll"));
+        assert_eq!(switch.configure(poll, 9), None);
     }
 
     #[test]

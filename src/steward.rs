@@ -32,6 +32,9 @@ use crate::view::View;
 /// How often the configuration file is looked at.
 const CONFIG_MS: Millis = 2 * SECOND;
 
+/// How often it is looked whether all history is stored.
+const WHOLE_MS: Millis = 5 * SECOND;
+
 /// Reads the configuration anew.
 pub type Reload = Box<dyn Fn() -> Result<Config, ConfigError>>;
 
@@ -54,6 +57,9 @@ pub struct Steward {
     notes: VecDeque<Order>,
     auditor: Sender<Series>,
     picture: Picture,
+    /// Whether it was told that all history is stored, and when that was looked at last.
+    is_whole: bool,
+    whole_at: Millis,
 }
 
 impl Steward {
@@ -72,6 +78,8 @@ impl Steward {
             number: 0,
             is_leaving: false,
             notes: VecDeque::new(),
+            is_whole: false,
+            whole_at: Millis::MIN,
             auditor,
         }
     }
@@ -129,6 +137,7 @@ impl Steward {
             mind.tell_stream(link::Order::Configure(settings));
         }
         self.config = config;
+        self.is_whole = false;
         mind.pardon();
         let new = self.configure(mind, now);
         for series in &new {
@@ -185,6 +194,24 @@ impl Steward {
         self.errands.insert(self.number, Errand::new(answers, audits, pages, now));
     }
 
+    /// Tells once when the history that is configured is stored.
+    fn look_at_history(&mut self, mind: &Keeper, now: Now) {
+        if self.is_whole || now.local < self.whole_at.saturating_add(WHOLE_MS) {
+            return;
+        }
+        self.whole_at = now.local;
+        let lines = || mind.lines();
+        if lines().next().is_some() && lines().all(|line| line.is_done(now)) {
+            self.is_whole = true;
+            let (bars, series) = (lines().map(Line::stored).sum::<i64>(), lines().count());
+            let failed = match lines().filter(|line| line.error.is_some()).count() {
+                0 => String::new(),
+                failed => format!(", {failed} series failed"),
+            };
+            info!(target: "daemon", "history is complete: {bars} bars in {series} series{failed}");
+        }
+    }
+
     /// Says so, and tells those who wait that nothing more is done.
     fn leave(&mut self, mind: &mut Keeper, now: Now) {
         if !std::mem::replace(&mut self.is_leaving, true) {
@@ -216,6 +243,7 @@ impl Chores for Steward {
             self.leave(mind, now);
         } else {
             self.look_at_config(mind, now);
+            self.look_at_history(mind, now);
             self.report(mind, now);
         }
         self.picture.show(mind, &self.config, self.refusal.as_deref(), now);

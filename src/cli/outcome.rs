@@ -185,9 +185,13 @@ impl fmt::Display for Failure {
             Failure::Remote(error) => error.fmt(f),
             Failure::Inquiry(error) => error.fmt(f),
             Failure::NotListed { instrument, refusal, near: Some(near) } => {
+                let refusal = refusal.to_string();
+                let refusal = refusal.trim_end_matches('.');
                 write!(f, "{instrument}: {refusal}: did you mean {near}?")
             }
             Failure::NotListed { instrument, refusal, near: None } => {
+                let refusal = refusal.to_string();
+                let refusal = refusal.trim_end_matches('.');
                 write!(f, "{instrument}: {refusal}: okx-store list --available shows what there is")
             }
             Failure::NothingWanted => {

@@ -1,10 +1,11 @@
 //! The mind over all plans, led through answers, failures and stops.
 
 use super::*;
-use crate::bar::Bar;
+use crate::bar::{Bar, Grid};
 use crate::candle::Candle;
 use crate::coverage::Coverage;
-use crate::page::{Page, Refused};
+use crate::instrument::Series;
+use crate::page::{Ask, Page, Refused};
 use crate::plan::{Plan, Wanted};
 use crate::wire::Rate;
 

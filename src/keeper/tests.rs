@@ -3,12 +3,12 @@
 
 use super::*;
 use crate::backoff::Random;
-use crate::bar::Grid;
+use crate::bar::{Bar, Grid};
 use crate::candle::Candle;
 use crate::control::Job;
 use crate::coverage::Coverage;
 use crate::limit::Budget;
-use crate::mode::Loss;
+use crate::mode::{Loss, Rule};
 use crate::okx;
 use crate::page::{Ask, Evidence, Page};
 use crate::plan::Plan;
@@ -587,7 +587,7 @@ fn rows_that_were_deleted_behind_its_back_are_fetched_again() {
     world.run(2 * MINUTE);
     let (begin, now) = (world.at, world.now());
     let series = series_of(0, "1m");
-    let lost = Spans::from(crate::span::Span::new(T0 - HOUR, T0 - HOUR + 5 * MINUTE));
+    let lost = crate::span::Spans::from(crate::span::Span::new(T0 - HOUR, T0 - HOUR + 5 * MINUTE));
     world.keeper.on(now, Input::Audited { series: &series, lost: &lost });
     world.run(5 * SECOND);
     assert_eq!(world.asked_since(begin).len(), 1);

@@ -102,7 +102,8 @@ impl Link {
         let slot = if is_current { &mut self.current } else { &mut self.next };
         let Some(gone) = slot.take_if(|it| it.number == conn) else { return };
         self.effects.push_back(Effect::HangUp(conn));
-        self.log(Level::Info, format!("connection {conn} is over: {cause}"));
+        let end = if gone.since.is_some() { "is lost" } else { "failed" };
+        self.log(Level::Warn, format!("connection {conn} {end}: {cause}"));
         self.books.failed(now, cause.clone());
         if gone.has_data && fate != Fate::Silent {
             self.breaker.lost(now, &mut self.random);
@@ -110,7 +111,7 @@ impl Link {
             let rest_ms = self.breaker.connect_at(now) - now;
             let (failures, rest) = (self.breaker.failures(), format_length(rest_ms));
             let text = format!("the breaker is open for {rest}, failures in a row: {failures}");
-            self.log(Level::Info, text);
+            self.log(Level::Warn, text);
         }
         if !is_current {
             let pause_ms = if fate == Fate::TooMany { FULL_RETRY_MS } else { REPLACE_RETRY_MS };
