@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?= --help
 
 .DEFAULT_GOAL := help
-.PHONY: help build check fmt clippy test docs demo run record install clean
+.PHONY: help build check fmt clippy test soak docs demo run record install clean
 
 help: ## list what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,14 @@ docs:
 
 test: ## run all tests; they need no network
 	$(CARGO) test --locked
+
+# The length of the soak test in seconds, and what decides its course: a seed to repeat, or any.
+SOAK_S ?= 300
+SOAK_SEED ?= $(shell date +%s)
+
+soak: ## five minutes of every fault, against 20 instruments
+	OKX_STORE_STORM_S=$(SOAK_S) OKX_STORE_SEED=$(SOAK_SEED) \
+		$(CARGO) test --release --locked --test suite -- --nocapture --exact faults::the_storm
 
 demo: ## run the daemon against a made-up exchange, and break its stream; needs no network
 	$(CARGO) build --release --locked --bin okx-store --example fixture-exchange

@@ -23,7 +23,7 @@ fn pages(exchange: &Exchange) -> usize {
 
 /// Fails unless each file is a whole database in which every span is full: its rows and its known
 /// absences are as many as its bars. Looks at copies, so that the logs are left to the program.
-fn assert_sound(home: &Home) {
+pub fn assert_sound(home: &Home) {
     for name in ["BTC-USDT", "ETH-USDT"] {
         let copy = tempfile::tempdir().unwrap();
         for end in ["db", "db-wal"] {
@@ -37,7 +37,7 @@ fn assert_sound(home: &Home) {
     }
 }
 
-fn assert_file_sound(conn: &Connection) {
+pub fn assert_file_sound(conn: &Connection) {
     let verdict: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(verdict, "ok");
     let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'spans'";

@@ -4,10 +4,15 @@
 mod exchange;
 
 mod beside;
+mod changes;
 mod commands;
 mod crash;
+mod custody;
+mod daemon;
 mod damage;
 mod edges;
+mod faults;
+mod live;
 mod mirror;
 mod offline;
 mod process;

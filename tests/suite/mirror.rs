@@ -9,7 +9,7 @@ use okx_local_store::instrument::Series;
 use okx_local_store::plan::Wanted;
 use okx_local_store::store::Identity;
 use okx_local_store::time::{DAY, Millis, Now};
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 use crate::exchange::{Exchange, Row};
@@ -100,9 +100,15 @@ pub fn assert_equals(
 }
 
 pub fn closed_rows(data_dir: &Path, series: &Series) -> Vec<Row> {
-    let conn = Connection::open(data_dir.join(format!("{}.db", series.instrument))).unwrap();
+    try_closed_rows(data_dir, series).unwrap()
+}
+
+/// The same of a store that may not have the series yet.
+pub fn try_closed_rows(data_dir: &Path, series: &Series) -> rusqlite::Result<Vec<Row>> {
+    let path = data_dir.join(format!("{}.db", series.instrument));
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let sql = format!("SELECT * FROM {} WHERE confirmed = 1 ORDER BY ts", series.bar.table());
-    let mut query = conn.prepare(&sql).unwrap();
+    let mut query = conn.prepare(&sql)?;
     let rows = query.query_map([], |row| {
         Ok(Row {
             ts: row.get(0)?,
@@ -115,7 +121,7 @@ pub fn closed_rows(data_dir: &Path, series: &Series) -> Vec<Row> {
             vol_quote: row.get(7)?,
         })
     });
-    rows.unwrap().map(Result::unwrap).collect()
+    rows?.collect()
 }
 
 /// The line of a series in an outcome.

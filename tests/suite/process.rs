@@ -72,6 +72,24 @@ impl Home {
         self
     }
 
+    /// Sets a key of a configuration that is in use, or changes it.
+    pub fn set(&mut self, key: &'static str, value: &str) {
+        self.keys.insert(key, value.to_owned());
+        self.write_config();
+    }
+
+    /// Writes the entry of an instrument, its name apart, into a configuration that is in use.
+    pub fn list(&mut self, symbol: &'static str, entry: &str) {
+        self.instruments.insert(symbol, entry.to_owned());
+        self.write_config();
+    }
+
+    /// Takes an instrument out of it.
+    pub fn unlist(&mut self, symbol: &str) {
+        self.instruments.remove(symbol);
+        self.write_config();
+    }
+
     fn write_config(&self) {
         let mut text = String::from("// A remark that every edit keeps.\n{\n");
         for (key, value) in &self.keys {
@@ -264,13 +282,29 @@ impl Running {
         self.wait()
     }
 
+    /// Whether it has ended; if not, lets a moment pass in which it may.
+    pub fn ends_in(&mut self, moment: Duration) -> bool {
+        let _ = self.err.until(Instant::now() + moment, |_, ended| ended);
+        self.has_ended()
+    }
+
+    /// What it has written to stderr so far.
+    pub fn log(&self) -> String {
+        self.err.until(Instant::now(), |_, _| true).unwrap_or_default()
+    }
+
     /// Waits for the end of the process.
-    pub fn wait(mut self) -> Finished {
-        let deadline = Instant::now() + DEADLINE;
+    pub fn wait(self) -> Finished {
+        self.wait_within(DEADLINE)
+    }
+
+    /// Waits for the end of the process, which has to come so soon.
+    pub fn wait_within(mut self, within: Duration) -> Finished {
+        let deadline = Instant::now() + within;
         let end = |heard: &Heard| {
             heard.until(deadline, |_, ended| ended).unwrap_or_else(|said| {
                 let words = &self.words;
-                panic!("{words}: waited {DEADLINE:?} in vain for its end; it said:\n{said}")
+                panic!("{words}: waited {within:?} in vain for its end; it said:\n{said}")
             })
         };
         let (out, err) = (end(&self.out), end(&self.err));
