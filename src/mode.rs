@@ -237,17 +237,14 @@ impl Switch {
         }
     }
 
-    /// Other settings hold from now on. While the stream is wanted as before nothing else changes,
-    /// unless it was waited for and need not be.
+    /// Other settings hold from now on. A stream that is there and still wanted goes on.
     pub fn configure(&mut self, rule: Rule, now: Millis) -> Option<Change> {
         let from = self.mode;
-        match (self.rule, rule) {
-            (Rule::Stream { .. }, Rule::Stream { auto, .. }) if self.mode != Mode::Wait => {
-                self.rule = rule;
-                self.cool_until = self.cool_until.filter(|_| auto);
-            }
-            (old, new) if old == new => {}
-            _ => *self = Switch::new(rule, now),
+        let streams = matches!(self.mode, Mode::Joining | Mode::Stream);
+        if let (Rule::Stream { .. }, true) = (rule, streams) {
+            self.rule = rule;
+        } else if rule != self.rule {
+            *self = Switch::new(rule, now);
         }
         let (to, cause) = (self.mode, self.cause.clone());
         (from != to).then_some(Change { from, to, cause })

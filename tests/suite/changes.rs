@@ -239,7 +239,7 @@ fn each_row_of_the_table_of_modes_is_lived_and_shown() {
         ("enable_websocket", "false", "poll"),
     ] {
         home.set(key, value);
-        let settled = "config taken in: 7 instruments are kept";
+        let settled = "config taken in, instruments: 7";
         let before = live.running.log().matches(settled).count();
         live.wait_within(TAKEN_UP, &format!("{key} {value}"), |seen| {
             let polls = seen.instruments.iter().all(|view| ["poll", "off"].contains(&&*view.mode));

@@ -102,7 +102,7 @@ fn it_outlives_its_terminal() {
         live.comes_to(&Truth::of(&exchange, &home), "without a terminal");
         live.stop("TERM");
         let log = fs::read_to_string(home.path("logs/okx-store.log")).unwrap();
-        assert!(log.contains("config taken in: 2 instruments are kept"), "{log}");
+        assert!(log.contains("config taken in, instruments: 2"), "{log}");
         assert!(log.ends_with("daemon stopped\n"), "{log}");
         assert!(fs::read_to_string(home.path("logs/websocket.log")).unwrap().contains("stands"));
     }
