@@ -300,7 +300,10 @@ fn closing_pushes_fail_to_come() {
     exchange.heal();
     exchange.advance(MINUTE_MS);
     assert_eq!(client.confirmed()[0], (START_MS + MINUTE_MS).to_string());
-    assert_eq!(exchange.confirmed_pushed("BTC-USDT", "1m"), [START_MS + MINUTE_MS]);
+    // It is on the books a moment after it is on its way.
+    exchange.wait_until("the closing push on the books", || {
+        exchange.confirmed_pushed("BTC-USDT", "1m") == [START_MS + MINUTE_MS]
+    });
 }
 
 #[test]
