@@ -18,7 +18,8 @@ fn pages(exchange: &Exchange) -> usize {
 
 #[test]
 fn an_undisturbed_stream_needs_no_candles_by_rest() {
-    let exchange = market(&["BTC-USDT", "ETH-USDT"]).start();
+    // History is complete before the minute ends.
+    let exchange = market(&["BTC-USDT", "ETH-USDT"]).clock(START - 15_000).start();
     // Long intervals: a busy machine must not look like a silent exchange.
     let home = home(&exchange).key("websocket_config", "{}");
     let home = home.instrument("BTC-USDT", "1s 1m 1H", 1).instrument("ETH-USDT", "1s 1m 5m", 1);
@@ -77,8 +78,7 @@ fn tls_is_trusted_by_its_roots_and_else_told_of() {
     assert_eq!(query.out.lines().count(), 11, "{}", query.out);
     home.run("gaps --json").exits(0);
     let stopped = live.stop("TERM");
-    assert_eq!(stopped.err.matches("certificate is not trusted").count().min(2), 2);
-    home.run("sync --all").exits(1).last_word("certificate is not trusted");
+    assert!(stopped.err.matches("certificate is not trusted").count() >= 2, "{}", stopped.err);
     home.set("ca_file", "\"config.json\"");
     home.run("daemon").exits(2).last_word("config.json");
 }
