@@ -40,6 +40,8 @@ struct Flight {
     endpoint: Endpoint,
     /// The number of the series; none for the clock.
     line: Option<usize>,
+    /// Whether it waits for the disk alone: then it keeps no poller busy.
+    is_fetched: bool,
 }
 
 /// The mind.
@@ -220,6 +222,13 @@ impl Control {
                     self.clock_due = now.local + CLOCK_AGAIN_MS;
                 }
             }
+            Input::Fetched { ticket } => {
+                // The receipt may have come first.
+                if let Some(flight) = self.flights.get_mut(&ticket) {
+                    flight.is_fetched = true;
+                    self.budget.answered(flight.endpoint, now.local);
+                }
+            }
             Input::Stored { ticket, stored } => self.on_stored(ticket, stored, now),
             Input::Failed { ticket, policy, error } => self.on_failed(ticket, policy, error, now),
             Input::Broken { ticket, error, damage } => {
@@ -252,8 +261,7 @@ impl Control {
     pub fn next(&mut self, now: Now) -> Option<Action> {
         self.held = None;
         self.gates.clear();
-        let busy = self.flights.len() >= self.workers;
-        if self.stopped || self.gave_up.is_some() || busy {
+        if self.stopped || self.gave_up.is_some() || self.is_busy() {
             return None;
         }
         let clock_due = self.clock_due <= now.local && !self.clock_under_way();
@@ -283,7 +291,7 @@ impl Control {
     /// When, in local time, [`Control::next`] may have something to do without anything having
     /// happened. `None`: only an event can give it work.
     pub fn deadline(&self, now: Now) -> Option<Millis> {
-        if self.stopped || self.gave_up.is_some() || self.flights.len() >= self.workers {
+        if self.stopped || self.gave_up.is_some() || self.is_busy() {
             return None;
         }
         // What is due already waits for something else, and that is an event or a bound that falls.
@@ -375,6 +383,12 @@ impl Control {
         }
     }
 
+    /// Whether no poller is free. A page that waits for the disk keeps none busy: one file that
+    /// cannot be written must not end all requests.
+    fn is_busy(&self) -> bool {
+        self.flights.values().filter(|flight| !flight.is_fetched).count() >= self.workers
+    }
+
     fn clock_under_way(&self) -> bool {
         self.flights.values().any(|flight| flight.endpoint == Endpoint::Time)
     }
@@ -426,13 +440,15 @@ impl Control {
     fn take_off(&mut self, endpoint: Endpoint, line: Option<usize>, now: Now) -> u64 {
         self.tickets += 1;
         self.budget.grant(endpoint, now.local);
-        self.flights.insert(self.tickets, Flight { endpoint, line });
+        self.flights.insert(self.tickets, Flight { endpoint, line, is_fetched: false });
         self.tickets
     }
 
     fn land(&mut self, ticket: u64, now: Now) -> Option<Flight> {
         let flight = self.flights.remove(&ticket)?;
-        self.budget.answered(flight.endpoint, now.local);
+        if !flight.is_fetched {
+            self.budget.answered(flight.endpoint, now.local);
+        }
         Some(flight)
     }
 

@@ -24,6 +24,11 @@ pub enum Report {
         /// The order's ticket.
         ticket: u64,
     },
+    /// The page has come, and is on its way to the writer.
+    Fetched {
+        /// The order's ticket.
+        ticket: u64,
+    },
     /// No page came.
     Failed {
         /// The order's ticket.
@@ -52,7 +57,10 @@ impl Poller {
     pub fn run(self) {
         while let Ok(Action { ticket, job }) = self.orders.recv() {
             let heard = match self.fetch(ticket, job) {
-                Ok(Some(batch)) => self.pages.send(Order::Store(batch)).is_ok(),
+                Ok(Some(batch)) => {
+                    let sent = self.pages.send(Order::Store(batch)).is_ok();
+                    sent && self.reports.send(Report::Fetched { ticket }).is_ok()
+                }
                 Ok(None) => self.reports.send(Report::Clock { ticket }).is_ok(),
                 Err(trouble) => self.reports.send(Report::Failed { ticket, trouble }).is_ok(),
             };

@@ -343,6 +343,7 @@ impl Supervisor<'_> {
     fn on_report(&mut self, report: poller::Report, now: Now) {
         let input = match report {
             poller::Report::Clock { ticket } => control::Input::Clock { ticket },
+            poller::Report::Fetched { ticket } => control::Input::Fetched { ticket },
             poller::Report::Failed { ticket, trouble } => {
                 let (policy, error) = (trouble.policy(), trouble.to_string());
                 control::Input::Failed { ticket, policy, error }

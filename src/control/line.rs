@@ -221,6 +221,10 @@ impl Line {
 
     /// The stream's bars are on disk; tells whether bars before them were left out.
     pub(super) fn pushed(&mut self, stored: &Stored) -> bool {
+        if self.muted_until > Millis::MIN && self.muted_until < Millis::MAX {
+            // Its file takes rows again, or the exchange has it again.
+            self.pardon();
+        }
         self.count(stored);
         self.plan().pushed(stored)
     }

@@ -81,6 +81,11 @@ pub enum Input<'a> {
         /// The ticket.
         ticket: u64,
     },
+    /// The page has come, and is not on disk yet.
+    Fetched {
+        /// The ticket.
+        ticket: u64,
+    },
     /// The page is on disk.
     Stored {
         /// The ticket.

@@ -133,6 +133,23 @@ fn what_is_due_but_held_back_is_no_deadline() {
 }
 
 #[test]
+fn pages_that_wait_for_the_disk_keep_no_poller_busy() {
+    let mut control = control(3, 1, 2);
+    read_clock(&mut control);
+    let first = [control.next(now(0)).unwrap(), control.next(now(0)).unwrap()];
+    assert!(control.next(now(0)).is_none(), "both pollers are busy");
+    let fetched = |action: &Action| Input::Fetched { ticket: action.ticket };
+    first.iter().for_each(|action| control.on(now(0), fetched(action)));
+    let third = control.next(now(0)).unwrap();
+    assert_eq!(asked(&third).0, "C2-USDT");
+    assert!(!control.is_finished(now(0)), "they are not on disk");
+    first.iter().for_each(|action| answer(&mut control, action));
+    control.on(now(0), fetched(&first[0]));
+    answer(&mut control, &third);
+    assert_eq!(control.pages(), 3);
+}
+
+#[test]
 fn it_runs_to_its_end_and_counts() {
     let mut control = control(2, 3, 4);
     read_clock(&mut control);
