@@ -336,6 +336,10 @@ impl Plan {
             stored.evidence.unconfirmed.iter().copied(),
             |ts| question.target.contains(ts),
         );
+        if let Ask::Window { .. } = question.ask {
+            let rows = &stored.evidence.unconfirmed;
+            self.waiting.give_up(self.grid, question.target, rows, stored.at - GRACE_MS);
+        }
         if let Ask::Newest { until, .. } = question.ask {
             self.hear_newest(ticket, until, stored);
         }

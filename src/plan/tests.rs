@@ -356,6 +356,32 @@ fn a_bar_that_runs_is_not_waited_for_whatever_the_clock_said_before() {
     assert_eq!((model.now, plan.unconfirmed(model.now())), (start, 0));
 }
 
+#[test]
+fn a_bar_without_a_row_is_settled_however_late_it_is_looked_for() {
+    // The stream owed its confirm while REST was away for hours, and it never had a row.
+    let mut model = Model::new(-1_440..-400);
+    model.rows.remove(&T0);
+    let mut plan = fresh(1);
+    model.now -= 400 * MINUTE;
+    run(&mut plan, &mut model);
+    plan.follow(Pace::Stream, model.now());
+    model.now += MINUTE + GRACE_MS;
+    plan.advance(model.now());
+    assert_eq!(plan.waiting.times().next(), Some(T0 - 400 * MINUTE));
+    model.now += 399 * MINUTE;
+    model.rows.extend((-399..0).map(|minute| T0 + minute * MINUTE));
+    plan.advance(model.now());
+    let mut asked = 0;
+    while let Some(question) = CLASSES.iter().find_map(|&class| plan.question(class, model.now())) {
+        asked += 1;
+        assert!(asked < 12, "{question:?}");
+        plan.asked(asked, question, model.now());
+        let page = model.answer(question);
+        plan.stored(asked, &receipt(&page, model.now));
+    }
+    assert_eq!((plan.waiting.times().count(), plan.tally(model.now()).missing), (0, 0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::bar::Grid;
 use crate::plan::Pace;
-use crate::span::Spans;
+use crate::span::{Span, Spans};
 use crate::time::{MINUTE, Millis, Now, SECOND};
 
 /// When a bar that had ended without a confirm is looked at again, counted from the last look.
@@ -87,6 +87,14 @@ impl Waiting {
                 look.due = at + look.pause_ms(pace);
             }
         }
+    }
+
+    /// A window that was looked at has no row for these, which ended long enough before `by`: they
+    /// do not wait for a confirm, they are missing.
+    pub(super) fn give_up(&mut self, grid: Grid, window: Span, with_rows: &[Millis], by: Millis) {
+        self.0.retain(|&ts, _| {
+            !window.contains(ts) || with_rows.contains(&ts) || grid.bar_at(ts).end > by
+        });
     }
 
     /// Forgets those that are covered now.
