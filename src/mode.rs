@@ -215,6 +215,8 @@ pub struct Switch {
     losses: VecDeque<Millis>,
     cool_down_ms: Millis,
     cool_until: Option<Millis>,
+    /// When the last cool-down ended.
+    cooled_at: Option<Millis>,
 }
 
 impl Switch {
@@ -234,6 +236,7 @@ impl Switch {
             losses: VecDeque::new(),
             cool_down_ms: COOL_DOWN_MS,
             cool_until: None,
+            cooled_at: None,
         }
     }
 
@@ -265,6 +268,11 @@ impl Switch {
         self.since
     }
 
+    /// Whether too many losses lead to a cool-down.
+    pub fn is_automatic(&self) -> bool {
+        matches!(self.rule, Rule::Stream { auto: true, .. })
+    }
+
     /// Whether it should be subscribed to now.
     pub fn wants_stream(&self) -> bool {
         matches!(self.rule, Rule::Stream { .. }) && self.cool_until.is_none()
@@ -286,6 +294,7 @@ impl Switch {
     pub fn tick(&mut self, now: Millis) -> Option<Change> {
         if self.cool_until.is_some_and(|until| now >= until) {
             self.cool_until = None;
+            self.cooled_at = Some(now);
             self.cause = "the cool-down is over, no stream yet".to_owned();
         }
         let due = self.deadline().is_some_and(|at| now >= at);
@@ -311,7 +320,8 @@ impl Switch {
             }
             (Event::Refused(cause), Mode::Joining | Mode::Stream | Mode::Wait) => {
                 let cause = format!("the stream was refused: {cause}");
-                Some(self.change(Mode::Poll, &cause, now))
+                let to = if loss == Loss::Wait { Mode::Wait } else { Mode::Poll };
+                Some(self.change(to, &cause, now))
             }
             (Event::Refused(cause), Mode::Poll) => {
                 self.cause = format!("the stream was refused: {cause}");
@@ -326,8 +336,9 @@ impl Switch {
         while self.losses.front().is_some_and(|&at| at <= now - QUALITY_WINDOW_MS) {
             self.losses.pop_front();
         }
-        if self.losses.len() == 1 {
-            // The last loss was long ago: the stream is good again.
+        let tried_long = self.cooled_at.is_none_or(|at| at <= now - QUALITY_WINDOW_MS);
+        if self.losses.len() == 1 && tried_long {
+            // The last loss was long ago, and not for want of a stream: it is good again.
             self.cool_down_ms = COOL_DOWN_MS;
         }
         if auto && self.losses.len() >= LOSSES_MAX {
@@ -476,18 +487,25 @@ mod tests {
             assert_eq!(switch.mode(), Mode::Stream);
             cool
         };
-        let cools: Vec<_> = (0..5).map(|_| lose(&mut switch)).collect();
-        assert_eq!(cools, [None, None, Some(MINUTE), Some(2 * MINUTE), Some(4 * MINUTE)]);
-        now += HOUR;
+        // From the fifth cool-down on the losses before it are long ago when it ends, so that three
+        // new ones lead to the next. The stream was not good meanwhile, it was not there.
+        let cools: Vec<_> = (0..16).filter_map(|_| lose(&mut switch)).collect();
+        let minutes: Vec<_> = cools.iter().map(|cool| cool / MINUTE).collect();
+        assert_eq!(minutes, [1, 2, 4, 8, 16, 32, 60]);
+        now += 2 * HOUR;
         switch.on(lost(), now);
         assert_eq!(switch.deadline(), None, "after an hour without a loss it is good again");
     }
 
     #[test]
     fn a_refused_one_polls_and_a_disabled_one_does_nothing() {
-        let mut switch = streaming(Loss::Wait, false);
-        let change = switch.on(Event::Refused("60018".into()), 1).unwrap();
-        assert_eq!((change.to, switch.polls()), (Mode::Poll, true));
+        for (loss, mode) in
+            [(Loss::Poll, Mode::Poll), (Loss::PollLater, Mode::Poll), (Loss::Wait, Mode::Wait)]
+        {
+            let mut switch = streaming(loss, false);
+            let change = switch.on(Event::Refused("60018".into()), 1).unwrap();
+            assert_eq!(change.to, mode, "who may not poll never does: {loss:?}");
+        }
         let mut switch = Switch::new(Rule::Off, 0);
         for event in [Event::Acked, Event::Joined, lost(), Event::Stale] {
             assert_eq!(switch.on(event, 1), None);
