@@ -10,12 +10,14 @@ use crate::bar::Bar;
 use crate::control::{Follow, Line};
 use crate::instrument::Instrument;
 use crate::mode::{Change, Event, Mode, Rule, Switch};
-use crate::time::{Millis, Now, SECOND};
+use crate::time::{HOUR, Millis, Now, SECOND};
 
 /// A subscription that brings no push for so long is taken for a quiet one.
 const QUIET_MS: Millis = 5 * SECOND;
 /// A series that cannot join for want of a page asks for one so often.
 const PAGE_AGAIN_MS: Millis = 5 * SECOND;
+/// A series is subscribed anew no sooner after the last time; the pause doubles.
+const RENEW_AGAIN_MS: Millis = HOUR;
 /// So many bars in a row that had to be looked up, and the stream is not what it says.
 const LATE_MAX: u32 = 3;
 
@@ -40,6 +42,9 @@ struct Leg {
     joined: bool,
     /// Bars in a row whose confirm the stream has left out.
     late: u32,
+    /// When it may be subscribed anew for that, local time, and the pause before that.
+    renew_at: Millis,
+    renew_pause_ms: Millis,
 }
 
 /// One instrument and how its newest bars come.
@@ -106,7 +111,8 @@ impl Feed {
     /// The exchange has acknowledged the subscription of a series.
     pub fn acked(&mut self, bar: Bar, now: Now) {
         let Some(leg) = self.legs.get_mut(&bar) else { return };
-        *leg = Leg { acked_at: Some(now), ..Leg::default() };
+        let Leg { renew_at, renew_pause_ms, .. } = *leg;
+        *leg = Leg { acked_at: Some(now), renew_at, renew_pause_ms, ..Leg::default() };
         self.tell(Event::Acked, now);
     }
 
@@ -146,18 +152,31 @@ impl Feed {
         }
     }
 
-    /// A bar of a series had to be looked up although it streams; tells whether the series is to be
-    /// subscribed anew.
-    pub fn looked_up(&mut self, bar: Bar, now: Now) -> bool {
-        let Some(leg) = self.legs.get_mut(&bar).filter(|leg| leg.joined) else { return false };
+    /// A bar of a series had to be looked up although it streams, and the stored bars end at `head`
+    /// since; tells whether the series is to be subscribed anew.
+    ///
+    /// It is no loss: an idle series may have no pushes. Only where the stream has gone on to newer
+    /// bars and left this one out, again and again, is another subscription worth a try, and less
+    /// and less often. For an automatic instrument that is a bad stream.
+    pub fn looked_up(&mut self, bar: Bar, head: Millis, now: Now) -> bool {
+        let leaves_out = |leg: &&mut Leg| leg.joined && leg.pushed >= Some(head);
+        let Some(leg) = self.legs.get_mut(&bar).filter(leaves_out) else { return false };
         leg.late += 1;
-        let stale = leg.late >= LATE_MAX;
-        if stale {
-            *leg = Leg::default();
+        if leg.late < LATE_MAX {
+            return false;
+        }
+        leg.late = 0;
+        let renews = now.local >= leg.renew_at;
+        if renews {
+            let pause_ms = leg.renew_pause_ms.max(RENEW_AGAIN_MS);
+            let renew_at = now.local + pause_ms;
+            *leg = Leg { renew_at, renew_pause_ms: 2 * pause_ms, ..Leg::default() };
+        }
+        if self.switch.is_automatic() {
             self.tell(Event::Stale, now);
             self.go_on(now);
         }
-        stale
+        renews
     }
 
     /// Time has passed, or something was stored: joins what has met. `known` tells what is stored
@@ -219,7 +238,9 @@ impl Feed {
                     && !line.is_fresh_since(acked_at.exchange, now)
             }
         };
-        lacks && line.is_idle_since(now.exchange - PAGE_AGAIN_MS, now)
+        // The longer it lasts the less likely it is that the next page helps.
+        let again_ms = PAGE_AGAIN_MS.max((now.local - acked_at.local) / 2);
+        lacks && line.is_idle_since(now.exchange - again_ms, now)
     }
 
     fn lose(&mut self, cause: &str, now: Now) {

@@ -18,12 +18,18 @@ use crate::link::{Order, Report};
 use crate::mode::{Change, Mode};
 use crate::page::Stored;
 use crate::plan::Wanted;
-use crate::time::{Millis, Now, format_length};
+use crate::time::{MINUTE, Millis, Now, SECOND, format_length};
 
 pub use message::{Action, Input, Member};
 
 /// How often time alone is looked at: modes change after seconds, not sooner.
 const TICK_MS: Millis = 200;
+/// Series are subscribed anew no more often: a connection has 480 requests an hour.
+const RENEW_MS: Millis = MINUTE;
+/// The exchange's clock is doubted no more often.
+const DOUBT_AGAIN_MS: Millis = MINUTE;
+/// A bar is pushed no sooner before it opens, by two clocks that are nearly right.
+const AHEAD_MS: Millis = 2 * SECOND;
 
 /// What one command wants of a running daemon.
 #[derive(Debug)]
@@ -52,6 +58,11 @@ pub struct Keeper {
     quarantined: BTreeMap<Instrument, String>,
     /// Those of them of which nobody was told yet.
     damages: Vec<(Instrument, String)>,
+    /// Series to subscribe anew, and when that was done last.
+    renewals: BTreeSet<Series>,
+    renewed_at: Millis,
+    /// When the exchange's clock was doubted last.
+    doubted_at: Millis,
     tick_at: Millis,
     ticked_at: Millis,
     /// Polls that streaming has made needless.
@@ -73,6 +84,9 @@ impl Keeper {
             changes: Vec::new(),
             quarantined: BTreeMap::new(),
             damages: Vec::new(),
+            renewals: BTreeSet::new(),
+            renewed_at: Millis::MIN,
+            doubted_at: Millis::MIN,
             tick_at: Millis::MIN,
             ticked_at: Millis::MAX,
             saved: 0.0,
@@ -93,6 +107,11 @@ impl Keeper {
     /// The same, when nothing else is left to decide.
     pub fn into_control(self) -> Control {
         self.control
+    }
+
+    /// An instrument that is kept.
+    pub fn feed(&self, instrument: &Instrument) -> Option<&Feed> {
+        self.feeds.get(instrument)
     }
 
     /// The instruments that are kept.
@@ -243,6 +262,7 @@ impl Keeper {
                 if let Some(&place) = self.places.get(series) {
                     self.control.line_mut(place).uncover(lost);
                 }
+                return;
             }
         }
         self.settle(now);
@@ -293,17 +313,21 @@ impl Keeper {
     fn on_looked_up(&mut self, place: usize, head: Option<Millis>, now: Now) {
         let line = &self.control.lines()[place];
         let series = line.series.clone();
-        let closed = head.is_some() && line.head() > head;
+        let (Some(before), Some(after)) = (head, line.head()) else {
+            return self.settle_one(&series.instrument, now);
+        };
+        let closed = after > before;
         let Some(feed) = self.feeds.get_mut(&series.instrument) else { return };
-        if closed && feed.looked_up(series.bar, now) {
-            self.orders.push(Order::Renew([series.clone()].into()));
+        if closed && feed.looked_up(series.bar, after, now) {
+            self.renewals.insert(series.clone());
         }
         self.settle_one(&series.instrument, now);
     }
 
     fn on_streamed(&mut self, report: Report, now: Now) {
         let (series, cause) = match &report {
-            Report::Up | Report::Health(_) => return,
+            Report::Up => return self.doubt_clock(now),
+            Report::Health(_) => return,
             Report::Down { cause } => {
                 self.feeds.values_mut().for_each(|feed| feed.lost(cause, now));
                 return self.settle(now);
@@ -326,8 +350,14 @@ impl Keeper {
         let Some(&place) = self.places.get(series) else { return };
         let skipped = self.control.pushed(place, stored);
         let Some((_, newest)) = stored.evidence.extent else { return };
+        if newest > stored.at + AHEAD_MS {
+            // Either the row is wrong, or our clock is. It proves nothing of what is before it.
+            self.doubt_clock(now);
+            return;
+        }
         if let Some(feed) = self.feeds.get_mut(&series.instrument) {
-            feed.pushed(series.bar, newest, skipped, stored.closed > 0, now);
+            let closed = !stored.evidence.vouched.is_empty();
+            feed.pushed(series.bar, newest, skipped, closed, now);
         }
         self.settle_one(&series.instrument, now);
     }
@@ -352,7 +382,6 @@ impl Keeper {
         let streamed: BTreeSet<Series> =
             self.feeds.values().filter(wants).flat_map(series).collect();
         if streamed != self.streamed {
-            self.orders.retain(|order| !matches!(order, Order::Want(_)));
             self.orders.push(Order::Want(streamed.clone()));
             self.streamed = streamed;
         }
@@ -394,7 +423,25 @@ impl Keeper {
         }
     }
 
+    /// Has the exchange's clock read, at most once in a while.
+    fn doubt_clock(&mut self, now: Now) {
+        if now.local >= self.doubted_at.saturating_add(DOUBT_AGAIN_MS) {
+            self.doubted_at = now.local;
+            self.control.doubt_clock(now);
+        }
+    }
+
+    /// Subscribes anew, all at once, what the stream leaves bars out of: the exchange counts
+    /// requests, however many series they name.
+    fn renew(&mut self, now: Now) {
+        if !self.renewals.is_empty() && now.local >= self.renewed_at.saturating_add(RENEW_MS) {
+            self.renewed_at = now.local;
+            self.orders.push(Order::Renew(std::mem::take(&mut self.renewals)));
+        }
+    }
+
     fn tick(&mut self, now: Now) {
+        self.renew(now);
         let since_ms = (now.local - self.ticked_at).max(0) as f64;
         self.ticked_at = now.local;
         for feed in self.feeds.values().filter(|feed| feed.switch().mode() == Mode::Stream) {

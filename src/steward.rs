@@ -226,7 +226,8 @@ impl Steward {
 
     /// Tells those who wait how far their errands are, and ends those that are done.
     fn report(&mut self, mind: &mut Keeper, now: Now) {
-        let over = self.errands.iter_mut().filter_map(|(&number, errand)| {
+        let due = self.errands.iter_mut().filter(|(_, errand)| errand.is_due(now));
+        let over = due.filter_map(|(&number, errand)| {
             let view = errand.view(number, mind, now);
             errand.tell(view, now).then_some(number)
         });

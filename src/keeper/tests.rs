@@ -55,6 +55,8 @@ struct Faults {
     down: bool,
     /// This series' confirms do not come.
     no_confirms: Option<Series>,
+    /// Nothing of this series is pushed.
+    idle: Option<Series>,
     /// This series' next confirm does not come.
     skip: Option<Series>,
     /// This series is refused.
@@ -77,6 +79,7 @@ struct World {
     /// The candle requests: when, of what.
     asked: Vec<(Millis, Series, Ask)>,
     closed: BTreeSet<(Series, Millis)>,
+    renewals: u32,
     log: Vec<String>,
 }
 
@@ -102,6 +105,7 @@ impl World {
             answers: Vec::new(),
             asked: Vec::new(),
             closed: BTreeSet::new(),
+            renewals: 0,
             log: Vec::new(),
         }
     }
@@ -159,6 +163,7 @@ impl World {
                 self.wanted = wanted;
             }
             Action::Stream(Order::Renew(renewed)) => {
+                self.renewals += 1;
                 self.acked.retain(|series| !renewed.contains(series));
                 self.acks.extend(renewed.into_iter().map(|series| (self.at + ACK_MS, series)));
             }
@@ -247,6 +252,9 @@ impl World {
     }
 
     fn push(&mut self, series: &Series, ts: Millis, confirmed: bool) {
+        if self.faults.idle.as_ref() == Some(series) {
+            return;
+        }
         if confirmed && self.faults.no_confirms.as_ref() == Some(series) {
             return;
         }
@@ -399,14 +407,57 @@ fn a_confirm_that_stays_out_is_looked_up_and_is_no_loss() {
 }
 
 #[test]
-fn a_stream_that_never_confirms_is_renewed_and_loses_nothing() {
+fn a_stream_that_never_confirms_is_renewed_now_and_then_and_loses_nothing() {
     let mut world = World::new(&[member(0, &["1m"], HYBRID)]);
+    world.run(2 * MINUTE);
+    world.faults.no_confirms = Some(series_of(0, "1m"));
+    world.run(50 * MINUTE);
+    assert_eq!(world.mode(0), Mode::Stream);
+    assert!(!world.log.iter().any(|line| line.starts_with("C0-USDT stream-")), "{:?}", world.log);
+    assert_eq!(world.renewals, 1, "a connection has few requests an hour");
+    world.run(2 * HOUR);
+    assert_eq!(world.renewals, 2, "and the pause doubles");
+    world.assert_whole();
+}
+
+#[test]
+fn an_automatic_one_takes_a_stream_that_never_confirms_for_a_bad_one() {
+    let auto = Rule::Stream { loss: Loss::Poll, auto: true };
+    let mut world = World::new(&[member(0, &["1m"], auto)]);
     world.run(2 * MINUTE);
     world.faults.no_confirms = Some(series_of(0, "1m"));
     world.run(5 * MINUTE);
     let stale = "C0-USDT stream-poll: the stream leaves bars out".to_owned();
     assert!(world.log.contains(&stale), "{:?}", world.log);
     world.run(10 * MINUTE);
+    world.assert_whole();
+}
+
+#[test]
+fn an_idle_series_is_looked_up_and_never_renewed() {
+    let mut world = World::new(&[member(0, &["1m"], HYBRID)]);
+    world.run(2 * MINUTE);
+    world.faults.idle = Some(series_of(0, "1m"));
+    let begin = world.at;
+    world.run(HOUR);
+    assert_eq!((world.mode(0), world.renewals), (Mode::Stream, 0));
+    assert!(world.asked_since(begin).len() <= 61, "no more than polling would ask");
+    world.assert_whole();
+}
+
+#[test]
+fn a_push_from_the_future_keeps_nothing_from_joining() {
+    let mut world = World::new(&[member(0, &["1m"], HYBRID)]);
+    world.run(2 * MINUTE);
+    world.lose("connection down");
+    let series = series_of(0, "1m");
+    world.run(500);
+    world.push(&series, T0 + 9_000 * HOUR, false);
+    world.run(10 * SECOND);
+    assert_eq!(world.mode(0), Mode::Stream);
+    let begin = world.at;
+    world.run(10 * MINUTE);
+    assert_eq!(world.asked_since(begin), []);
     world.assert_whole();
 }
 

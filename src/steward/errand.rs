@@ -58,6 +58,11 @@ impl Errand {
         self.failure = Some(words.to_owned());
     }
 
+    /// Whether the command is to be told where it stands.
+    pub(super) fn is_due(&self, now: Now) -> bool {
+        now.local >= self.told_at.saturating_add(TELL_MS)
+    }
+
     /// Where it stands.
     pub(super) fn view(&mut self, number: u64, mind: &Keeper, now: Now) -> View {
         let control = mind.control();
@@ -100,9 +105,6 @@ impl Errand {
     /// Tells the command; whether this was the end, for one reason or the other.
     pub(super) fn tell(&mut self, view: View, now: Now) -> bool {
         let finished = view.finished;
-        if !finished && now.local < self.told_at + TELL_MS {
-            return false;
-        }
         self.told_at = now.local;
         let answer = if finished { Answer::Done(view) } else { Answer::Progress(view) };
         match self.answers.try_send(answer) {

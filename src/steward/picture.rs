@@ -183,7 +183,7 @@ fn instrument(
     offset_ms: Millis,
 ) -> InstrumentView {
     let symbol = known.instrument.to_string();
-    let Some(feed) = mind.feeds().find(|feed| feed.instrument == known.instrument) else {
+    let Some(feed) = mind.feed(&known.instrument) else {
         let (mode, reason) = (Mode::Off.as_str().to_owned(), "disabled".to_owned());
         return InstrumentView { symbol, mode, reason, ..InstrumentView::default() };
     };
