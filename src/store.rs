@@ -127,6 +127,11 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// The file was moved away or deleted while it was open for writing.
+    Gone {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// The system says no.
     Io {
         /// The file.
@@ -197,6 +202,9 @@ impl fmt::Display for StoreError {
                 "{}: is a database of something else: move it away, or use another data_dir",
                 path.display()
             ),
+            StoreError::Gone { path } => {
+                write!(f, "{}: was moved away or deleted while it was in use", path.display())
+            }
             StoreError::Io { path, doing, source } => {
                 write!(f, "{}: cannot {doing}: {source}", path.display())
             }

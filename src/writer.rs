@@ -399,4 +399,6 @@ impl Scribe {
 }
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod tests;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
@@ -36,6 +38,8 @@ pub struct Entry {
 pub struct File {
     conn: Connection,
     path: PathBuf,
+    /// By what the system knows the file.
+    inode: (u64, u64),
     /// The bars that were written since it was opened.
     books: BTreeMap<Bar, Book>,
     /// The offset of the clock that `meta` holds, once it was written.
@@ -76,6 +80,7 @@ impl File {
         Ok(File {
             conn,
             path: path.to_owned(),
+            inode: inode(path)?,
             books: BTreeMap::new(),
             clock_offset_ms: None,
             grown: 0,
@@ -104,6 +109,11 @@ impl File {
         clock_offset_ms: Millis,
     ) -> Result<Vec<Stored>, StoreError> {
         let path = self.path.as_path();
+        // Else SQLite would go on writing where nobody reads, and what was told to be stored would
+        // go with the last process that has the file open.
+        if inode(path).ok() != Some(self.inode) {
+            return Err(StoreError::Gone { path: path.to_owned() });
+        }
         let txn = self
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -144,6 +154,12 @@ impl File {
         Ok(())
     }
 
+    /// The connection, to set bounds on it that no other one can.
+    #[cfg(test)]
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.conn
+    }
+
     /// Commits since the log was last moved into the file.
     pub fn commits(&self) -> u32 {
         self.commits
@@ -171,6 +187,13 @@ impl File {
             .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
             .map_err(StoreError::sql(&self.path, "checkpoint"))
     }
+}
+
+/// Device and number of the file that stands at a path, wherever links lead to.
+fn inode(path: &Path) -> Result<(u64, u64), StoreError> {
+    let found = fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    let doing = "look at the file";
+    found.map_err(|source| StoreError::Io { path: path.to_owned(), doing, source })
 }
 
 /// What there is to say of a page before it is written. `known` is the grid of the stored rows.

@@ -14,8 +14,8 @@ use crate::store::{Identity, file_path};
 use crate::thread::{self, Exit};
 
 /// A writer in a folder of its own.
-struct Bench {
-    dir: tempfile::TempDir,
+pub(super) struct Bench {
+    pub(super) dir: tempfile::TempDir,
     clock: Arc<Clock>,
     orders: Option<Sender<Order>>,
     receipts: Receiver<Receipt>,
@@ -23,15 +23,15 @@ struct Bench {
     ends: Receiver<Exit>,
 }
 
-fn identity() -> Identity {
+pub(super) fn identity() -> Identity {
     Identity { venue: "okx", region: "global".into(), demo: false }
 }
 
-fn series(name: &str) -> Series {
+pub(super) fn series(name: &str) -> Series {
     Series { instrument: name.parse().unwrap(), bar: "1m".parse().unwrap() }
 }
 
-fn bar(minute: i64, close: f64, confirmed: bool) -> Candle {
+pub(super) fn bar(minute: i64, close: f64, confirmed: bool) -> Candle {
     candle(BASE + minute * MINUTE, close, confirmed)
 }
 
@@ -40,13 +40,19 @@ impl Bench {
         Bench::start_in(tempfile::tempdir().unwrap(), patient)
     }
 
-    fn start_in(dir: tempfile::TempDir, patient: bool) -> Bench {
+    pub(super) fn start_in(dir: tempfile::TempDir, patient: bool) -> Bench {
+        let files = Files::new(dir.path(), identity());
+        Bench::start_with(dir, files, patient)
+    }
+
+    /// Starts it with files of which some may be open.
+    pub(super) fn start_with(dir: tempfile::TempDir, files: Files, patient: bool) -> Bench {
         let (orders, heard) = bounded(4);
         let (receipts, told) = bounded(256);
         let (exits, ends) = bounded(1);
         let (clock, hurry) = (Arc::new(Clock::start(0)), Arc::<AtomicBool>::default());
         let writer = Writer {
-            files: Files::new(dir.path(), identity()),
+            files,
             clock: clock.clone(),
             orders: heard,
             receipts,
@@ -58,7 +64,7 @@ impl Bench {
         Bench { dir, clock, orders: Some(orders), receipts: told, hurry, ends }
     }
 
-    fn send(&self, order: Order) {
+    pub(super) fn send(&self, order: Order) {
         let orders = self.orders.as_ref().unwrap();
         orders.send_timeout(order, Duration::from_secs(30)).expect("nobody hears the order");
     }
@@ -70,18 +76,18 @@ impl Bench {
         Order::Store(Batch { ticket, instrument, entry })
     }
 
-    fn store(&self, name: &str, ticket: u64, rows: Vec<Candle>) {
+    pub(super) fn store(&self, name: &str, ticket: u64, rows: Vec<Candle>) {
         self.send(self.order(name, ticket, rows));
     }
 
-    fn push(&self, name: &str, rows: Vec<Candle>) {
+    pub(super) fn push(&self, name: &str, rows: Vec<Candle>) {
         let at = rows.iter().map(|row| row.ts).max().unwrap();
         let arrived = self.clock.now().local - 70;
         let series = series(name);
         self.send(Order::Push(Push { series, rows, refused: Vec::new(), arrived, at }));
     }
 
-    fn told(&self, awaited: &str) -> Receipt {
+    pub(super) fn told(&self, awaited: &str) -> Receipt {
         let told = self.receipts.recv_timeout(Duration::from_secs(30));
         told.unwrap_or_else(|error| panic!("{awaited}: {error}"))
     }
@@ -101,18 +107,18 @@ impl Bench {
     }
 
     /// Nothing more is sent; waits for the end and gives what was told until then.
-    fn end(&mut self) -> usize {
+    pub(super) fn end(&mut self) -> usize {
         self.orders = None;
         self.ends.recv_timeout(Duration::from_secs(30)).expect("the writer does not end");
         self.receipts.iter().count()
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         file_path(self.dir.path(), &name.parse().unwrap())
     }
 
     /// Another program's connection to a file.
-    fn other(&self, name: &str) -> Connection {
+    pub(super) fn other(&self, name: &str) -> Connection {
         let conn = Connection::open(self.path(name)).unwrap();
         conn.busy_timeout(Duration::from_secs(30)).unwrap();
         conn
