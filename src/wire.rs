@@ -3,6 +3,9 @@
 //! Pure: the HTTP edge fills an [`Answer`] in, a venue reads it. Both fail with a [`Trouble`], and
 //! a trouble ends in a [`Policy`], so that nobody has to match on texts.
 
+#[cfg(test)]
+pub(crate) mod wild;
+
 use std::fmt::{self, Write};
 use std::sync::Arc;
 

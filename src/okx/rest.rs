@@ -98,10 +98,11 @@ mod tests {
 
     use super::*;
     use crate::candle::Candle;
+    use crate::okx::decode_instruments;
     use crate::okx::row::ROWS_MAX;
     use crate::span::Span;
-    use crate::time::TIME_MAX;
-    use crate::wire::Policy;
+    use crate::time::{MINUTE, TIME_MAX};
+    use crate::wire::{Policy, wild};
 
     const NEWEST: Ask = Ask::Newest { limit: PAGE_ROWS_MAX, until: 0 };
 
@@ -348,19 +349,47 @@ mod tests {
             prop_assert_eq!(page.rows, rows);
         }
 
+        /// Of a page each row is judged alone, whatever stands beside it.
         #[test]
-        fn no_bytes_make_it_panic(status in 100u16..1000, body in any::<Vec<u8>>()) {
-            let _ = decode_page(NEWEST, &answer(status, body));
+        fn bad_rows_are_refused_and_the_others_kept((minutes, rows) in wild::rows()) {
+            let page = page(format!(r#"{{"code":"0","msg":"","data":[{}]}}"#, rows.join(",")));
+            let kept: Vec<i64> = page.rows.iter().map(|row| row.ts / MINUTE).collect();
+            prop_assert_eq!(&kept, &minutes);
+            prop_assert_eq!(page.refused.len(), rows.len() - minutes.len());
+            prop_assert!(page.refused.iter().all(|row| row.why.len() < 300));
         }
 
         #[test]
-        fn no_change_to_a_good_page_makes_it_panic(at: usize, byte: u8, cut: usize) {
-            let mut body = fixture!("rest_candles_running.json").to_vec();
-            let (at, cut) = (at % body.len(), cut % body.len());
-            body[at] = byte;
-            let _ = decode_page(NEWEST, &answer(200, &body));
-            body.truncate(cut);
-            let _ = decode_page(NEWEST, &answer(200, body));
+        fn no_body_makes_it_panic(
+            status in 100u16..1000,
+            body in prop_oneof![
+                any::<Vec<u8>>(),
+                wild::json().prop_map(String::into_bytes),
+                wild::json().prop_map(|data| format!(r#"{{"code":"0","data":{data}}}"#).into()),
+                wild::json().prop_map(|data| format!(r#"{{"code":"0","data":[{data}]}}"#).into()),
+                wild::damaged(fixture!("rest_candles_running.json").to_vec()),
+                wild::damaged(fixture!("rest_time.json").to_vec()),
+                wild::damaged(fixture!("rest_instruments_spot.json").to_vec()),
+            ],
+        ) {
+            let answer = answer(status, body);
+            if let Ok(page) = decode_page(NEWEST, &answer) {
+                let times = page.rows.iter().map(|row| row.ts);
+                prop_assert!(times.clone().all(|ts| (0..=TIME_MAX).contains(&ts)));
+                prop_assert!(page.rows.iter().all(|row| row.values().iter().all(|v| v.is_finite())));
+                page.evidence("1m".parse::<crate::bar::Bar>().unwrap().grid());
+            }
+            if let Ok(time) = decode_time(&answer) {
+                prop_assert!((0..=TIME_MAX).contains(&time));
+            }
+            for trouble in [
+                decode_page(NEWEST, &answer).err(),
+                decode_time(&answer).err(),
+                decode_instruments(&answer).err(),
+            ].into_iter().flatten() {
+                let told = trouble.to_string();
+                prop_assert!(!told.contains(char::is_control) && told.len() < 2_000, "{told:?}");
+            }
         }
     }
 }

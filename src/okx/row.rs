@@ -6,7 +6,7 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::candle::Candle;
 use crate::okx::PAGE_ROWS_MAX;
@@ -74,8 +74,13 @@ struct Row(Result<Candle, Refused>);
 
 impl<'de> Deserialize<'de> for Row {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Row, D::Error> {
-        deserializer.deserialize_seq(RowVisitor)
+        deserializer.deserialize_any(RowVisitor)
     }
+}
+
+/// What stands where a row should: it is refused like one that is too short, for its own sake.
+fn no_row<E>() -> Result<Row, E> {
+    Ok(Row(Err(Refused { ts: None, why: "it is no list of fields".to_owned() })))
 }
 
 struct RowVisitor;
@@ -97,6 +102,35 @@ impl<'de> Visitor<'de> for RowVisitor {
         }
         while seq.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Row(candle(&fields, count)))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        no_row()
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Row, E> {
+        no_row()
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Row, E> {
+        no_row()
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Row, E> {
+        no_row()
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Row, E> {
+        no_row()
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Row, E> {
+        no_row()
+    }
+
+    fn visit_unit<E>(self) -> Result<Row, E> {
+        no_row()
     }
 }
 

@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::time::{MINUTE, TIME_MAX};
+use crate::wire::wild;
 
 macro_rules! fixture {
     ($name:literal) => {
@@ -230,20 +232,45 @@ fn hostile_text_is_tamed() {
     assert_eq!(said.to_string(), "60018: ?[2J ?gnp.exe");
 }
 
+/// A push of rows of BTC-USDT's minutes.
+fn push_of(data: &str) -> String {
+    format!(r#"{{"arg":{{"channel":"candle1m","instId":"BTC-USDT"}},"data":{data}}}"#)
+}
+
 proptest! {
+    /// Of a push each row is judged alone, whatever stands beside it.
     #[test]
-    fn no_text_makes_it_panic(text: String) {
-        let _ = decode(&text);
+    fn bad_rows_are_refused_and_the_others_kept((minutes, rows) in wild::rows()) {
+        let (_, taken, refused) = push(&push_of(&format!("[{}]", rows.join(","))));
+        let kept: Vec<i64> = taken.iter().map(|row| row.ts / MINUTE).collect();
+        prop_assert_eq!(&kept, &minutes);
+        prop_assert_eq!(refused.len(), rows.len() - minutes.len());
     }
 
     #[test]
-    fn no_change_to_a_good_frame_makes_it_panic(at: usize, with: char, cut: usize) {
-        for good in [fixture!("ws_push_rows.json"), fixture!("ws_refused.json")] {
-            let mut text: Vec<char> = good.chars().collect();
-            let (at, cut) = (at % text.len(), cut % text.len());
-            text[at] = with;
-            let _ = decode(&text.iter().collect::<String>());
-            let _ = decode(&text[..cut].iter().collect::<String>());
+    fn no_frame_makes_it_panic(
+        text in prop_oneof![
+            any::<String>(),
+            wild::json(),
+            wild::json().prop_map(|data| push_of(&data)),
+            wild::json().prop_map(|data| push_of(&format!("[{data}]"))),
+            wild::scalar().prop_map(|said| format!(r#"{{"event":{said},"code":{said}}}"#)),
+            wild::json().prop_map(|arg| format!(r#"{{"event":"subscribe","arg":{arg}}}"#)),
+            damaged(fixture!("ws_push_rows.json")),
+            damaged(fixture!("ws_refused.json")),
+            damaged(fixture!("ws_subscribed.json")),
+        ],
+    ) {
+        match decode(&text) {
+            Ok(Event::Push { rows, .. }) => {
+                prop_assert!(rows.iter().all(|row| (0..=TIME_MAX).contains(&row.ts)));
+                prop_assert!(rows.iter().all(|row| row.values().iter().all(|v| v.is_finite())));
+            }
+            Ok(Event::Refused { said, .. } | Event::Notice(said) | Event::Login(Err(said))) => {
+                prop_assert!(!said.to_string().contains(char::is_control), "{said}");
+            }
+            Ok(_) => {}
+            Err(why) => prop_assert!(!why.as_str().contains(char::is_control), "{why}"),
         }
     }
 
@@ -254,4 +281,8 @@ proptest! {
             prop_assert!(msg.contains(series.instrument.as_str()));
         }
     }
+}
+
+fn damaged(good: &str) -> impl Strategy<Value = String> {
+    wild::damaged(good).prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
