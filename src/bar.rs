@@ -188,7 +188,7 @@ impl Grid {
     /// the documented grid; bars of months keep the calendar.
     pub fn shifted_to(self, open: Millis) -> Grid {
         match self.shape {
-            Shape::Fixed { .. } => Grid { origin: open, ..self },
+            Shape::Fixed { length_ms } => Grid { origin: open.rem_euclid(length_ms), ..self },
             Shape::Months { .. } => self,
         }
     }
@@ -248,6 +248,7 @@ impl Grid {
     /// The range of the bar that opens at `open`. A bar off the grid has the length of its
     /// neighbours.
     pub fn bar_at(self, open: Millis) -> Span {
+        let open = open.clamp(-TIME_MAX, TIME_MAX);
         let length_ms = self.next(open) - self.floor(open);
         Span::new(open, open + length_ms)
     }
@@ -284,6 +285,7 @@ mod tests {
 
     use super::*;
     use crate::time::{format_time, parse_time};
+    use crate::wire::wild;
 
     fn bar(name: &str) -> Bar {
         name.parse().unwrap()
@@ -361,6 +363,21 @@ mod tests {
             let far = grid.step(at, bars);
             prop_assert_eq!(grid.count(Span::new(far.min(open), far.max(open))), bars.abs());
             prop_assert_eq!(grid.step(far, -bars), open);
+        }
+
+        /// Rows and ledgers come from files that anybody may have written to.
+        #[test]
+        fn no_time_is_beyond_a_grid(
+            number in 0u8..25,
+            at in wild::number(),
+            other in wild::number(),
+            bars in -400i64..400,
+            shift in prop::option::of(wild::number()),
+        ) {
+            let grid = Bar(number).grid();
+            let grid = shift.map_or(grid, |shift| grid.shifted_to(shift));
+            let _ = (grid.floor(at), grid.ceil(at), grid.next(at), grid.step(at, bars));
+            let _ = (grid.bar_at(at), grid.opens_at(at), grid.count(Span::new(at, other)));
         }
     }
 }

@@ -61,7 +61,15 @@ fn read_line(line: &str) -> Option<(Endpoint, Millis)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::limit::Budget;
+    use crate::okx;
+    use crate::time::TIME_MAX;
+    use crate::wire::wild;
+
+    const NOW: Millis = 1_714_521_600_000;
 
     #[test]
     fn the_last_minute_is_remembered() {
@@ -85,5 +93,33 @@ mod tests {
         Grants::open(dir.path(), 67_990).unwrap();
         assert!(fs::metadata(dir.path().join(".requests")).unwrap().len() < 1_000);
         assert_eq!(Grants::open(dir.path(), 67_990).unwrap().1.len(), 9);
+    }
+
+    proptest! {
+        /// Whatever stands in the record, it delays a request by no more than a minute.
+        #[test]
+        fn no_record_silences_us(
+            lines in prop::collection::vec(
+                prop_oneof![
+                    (wild::number(), 0usize..4).prop_map(|(at, n)| line(ENDPOINTS[n], at)),
+                    (NOW - 70_000..NOW + 70_000, 0usize..4)
+                        .prop_map(|(at, n)| line(ENDPOINTS[n], at)),
+                    any::<String>(),
+                    any::<Vec<u8>>().prop_map(|bytes| String::from_utf8_lossy(&bytes).into()),
+                ],
+                0..30,
+            ),
+            now in prop_oneof![3 => Just(NOW), 1 => 0..=TIME_MAX],
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(".requests"), lines.concat()).unwrap();
+            let (_, recent) = Grants::open(dir.path(), now).unwrap();
+            let mut budget = Budget::new(1, okx::rate);
+            budget.restore(&recent, now);
+            for endpoint in ENDPOINTS {
+                let free = budget.free_at(endpoint, now).unwrap();
+                prop_assert!((now..=now + MINUTE).contains(&free), "{endpoint}: {}", free - now);
+            }
+        }
     }
 }

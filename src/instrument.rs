@@ -102,7 +102,12 @@ impl fmt::Display for Series {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::store::file_path;
 
     #[test]
     fn names_take_their_normal_form() {
@@ -140,6 +145,28 @@ mod tests {
             "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA-USDT",
         ] {
             assert!(text.parse::<Instrument>().is_err(), "{text:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever passes names a file of its own right in the folder, and itself in a URL.
+        #[test]
+        fn no_name_leads_anywhere(
+            text in prop_oneof![
+                any::<String>(),
+                "[A-Za-z0-9_./:%\\\\~*?\u{0}\n-]{0,50}",
+                "(\\.\\./|/|~/|%2e|\\\\)?[A-Z]{1,5}[-/][A-Z]{1,5}(/\\.\\.|\u{0}|\\.db|:[A-Z]{1,5})?",
+            ],
+        ) {
+            let Ok(instrument) = text.parse::<Instrument>() else { return Ok(()) };
+            let folder = Path::new("/data");
+            let path = file_path(folder, &instrument);
+            prop_assert_eq!(path.parent(), Some(folder));
+            prop_assert_eq!(path.components().count(), 3);
+            prop_assert!(instrument.as_str().len() <= NAME_MAX);
+            let plain = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b"-_".contains(&b);
+            prop_assert!(instrument.as_str().bytes().all(plain), "{}", instrument);
+            prop_assert_eq!(instrument.as_str().parse(), Ok(instrument.clone()));
         }
     }
 }

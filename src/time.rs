@@ -207,7 +207,7 @@ pub fn format_stamp(at: Millis) -> String {
 pub fn format_length(length_ms: Millis) -> String {
     const UNITS: [(Millis, &str); 4] = [(DAY, "d"), (HOUR, "h"), (MINUTE, "m"), (SECOND, "s")];
     if length_ms < 0 {
-        return format!("-{}", format_length(-length_ms));
+        return format!("-{}", format_length(length_ms.saturating_neg()));
     }
     let Some(at) = UNITS.iter().position(|&(unit, _)| length_ms >= unit) else {
         return format!("{length_ms}ms");
@@ -224,7 +224,10 @@ pub fn format_length(length_ms: Millis) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::wire::wild;
 
     #[test]
     fn times_are_read_in_three_forms_and_nothing_else() {
@@ -251,6 +254,32 @@ mod tests {
     fn what_is_written_reads_back() {
         for at in [0, 1, 999, 1_714_521_600_000, 1_714_521_600_001, TIME_MAX] {
             assert_eq!(parse_time(&format_time(at)), Ok(at));
+        }
+    }
+
+    proptest! {
+        /// Whoever writes them has read them from somewhere, and not always through a bound.
+        #[test]
+        fn any_number_can_be_written(at in wild::number()) {
+            for text in [format_time(at), format_stamp(at), format_length(at)] {
+                prop_assert!((1..40).contains(&text.len()), "{text}");
+            }
+            if (0..=TIME_MAX).contains(&at) {
+                prop_assert_eq!(parse_time(&format_time(at)), Ok(at));
+            }
+        }
+
+        #[test]
+        fn no_text_is_read_as_a_time_out_of_bounds(
+            text in prop_oneof![
+                any::<String>(),
+                wild::number().prop_map(|number| number.to_string()),
+                "[-+]?[0-9]{0,6}-[0-9]{1,2}-[0-9]{1,2}([Tt ][0-9:.]{0,12}([Zz]|[-+][0-9:]{1,5})?)?",
+            ],
+        ) {
+            if let Ok(at) = parse_time(&text) {
+                prop_assert!((0..=TIME_MAX).contains(&at), "{text:?} is {at}");
+            }
         }
     }
 

@@ -4,6 +4,8 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::time::{MINUTE, TIME_MAX};
+
 /// Values that were once somebody's undoing, as JSON.
 const SCALARS: [&str; 40] = [
     "null",
@@ -75,6 +77,17 @@ const KEYS: [&str; 24] = [
     "symbol",
     "timeframes",
 ];
+
+/// Any number, often one near a bound.
+pub(crate) fn number() -> impl Strategy<Value = i64> {
+    const BOUNDS: [i64; 8] =
+        [i64::MIN, -TIME_MAX, -1, 0, TIME_MAX, i64::MAX - TIME_MAX, i64::MAX / 2, i64::MAX];
+    prop_oneof![
+        1 => any::<i64>(),
+        1 => -TIME_MAX..=TIME_MAX,
+        2 => (select(&BOUNDS[..]), -2i64..3).prop_map(|(bound, off)| bound.saturating_add(off)),
+    ]
+}
 
 /// A value without parts.
 pub(crate) fn scalar() -> impl Strategy<Value = String> {
@@ -175,7 +188,7 @@ pub(crate) fn damaged(good: impl Into<Vec<u8>>) -> impl Strategy<Value = Vec<u8>
 
 /// A row of a candle of that minute, as OKX writes it.
 pub(crate) fn good_row(minute: i64) -> String {
-    let ts = minute * crate::time::MINUTE;
+    let ts = minute * MINUTE;
     format!(r#"["{ts}","2","3","1","2.5","9","9","9","1"]"#)
 }
 
