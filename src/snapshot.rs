@@ -6,10 +6,13 @@
 //!
 //! Times are Unix ms: *wall* by this machine's calendar, *exchange* by the exchange's clock.
 //! Lengths are in ms. Numbers with a fraction are finite.
+//!
+//! **Invariant:** what was read can be reckoned with and printed, whoever has written it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::time::Millis;
+use crate::spelling::printable;
+use crate::time::{Millis, TIME_MAX};
 
 /// Everything.
 ///
@@ -26,20 +29,27 @@ pub struct Snapshot {
     /// The daemon's process.
     pub pid: u32,
     /// The program's version.
+    #[serde(deserialize_with = "tame")]
     pub version: String,
     /// When the daemon started; wall.
+    #[serde(deserialize_with = "tame")]
     pub started_at: Millis,
     /// When this was written; wall.
+    #[serde(deserialize_with = "tame")]
     pub written_at: Millis,
     /// For how long it has been running.
+    #[serde(deserialize_with = "tame")]
     pub uptime_ms: Millis,
     /// When this was written; exchange.
+    #[serde(deserialize_with = "tame")]
     pub now: Millis,
     /// What to add to the daemon's local time for the exchange's.
+    #[serde(deserialize_with = "tame")]
     pub clock_offset_ms: Millis,
     /// Whether the exchange was asked for its time since the start.
     pub clock_known: bool,
     /// Why a changed configuration was refused, while the one before still holds.
+    #[serde(deserialize_with = "tame")]
     pub config_error: Option<String>,
     /// The stream.
     pub stream: StreamView,
@@ -48,6 +58,7 @@ pub struct Snapshot {
     /// What is asked by REST.
     pub rest: RestView,
     /// Why nothing can be stored at present: the disk is full.
+    #[serde(deserialize_with = "tame")]
     pub stalled: Option<String>,
     /// The configured instruments, in the order of the configuration.
     pub instruments: Vec<InstrumentView>,
@@ -58,14 +69,17 @@ pub struct Snapshot {
 #[serde(default)]
 pub struct StreamView {
     /// Where it goes.
+    #[serde(deserialize_with = "tame")]
     pub url: String,
     /// Whether the configuration lets it be used.
     pub enabled: bool,
     /// Whether it stands.
     pub connected: bool,
     /// For how long it has been standing.
+    #[serde(deserialize_with = "tame")]
     pub age_ms: Option<Millis>,
     /// The age at which it is replaced.
+    #[serde(deserialize_with = "tame")]
     pub max_age_ms: Millis,
     /// Whether the next connection is being made while this one goes on.
     pub replacing: bool,
@@ -76,26 +90,34 @@ pub struct StreamView {
     /// Connections that took the place of another, in the last 24 hours.
     pub reconnects: u64,
     /// `closed`, `open` or `half_open`.
+    #[serde(deserialize_with = "tame")]
     pub breaker: String,
     /// Failures in a row.
     pub failures: u32,
     /// When the next attempt to connect is made, from the writing of this.
+    #[serde(deserialize_with = "tame")]
     pub retry_in_ms: Option<Millis>,
     /// How long the last answered ping took.
+    #[serde(deserialize_with = "tame")]
     pub rtt_ms: Option<Millis>,
     /// How long ago the last frame came.
+    #[serde(deserialize_with = "tame")]
     pub last_heard_ms: Option<Millis>,
     /// Frames of the last 24 hours.
     pub frames: u64,
     /// What went wrong in the last 24 hours: connections, series, frames.
     pub errors: u64,
     /// States of bars, lately.
+    #[serde(deserialize_with = "tame")]
     pub updates_per_second: f64,
     /// How the login stands, where credentials are set.
+    #[serde(deserialize_with = "tame")]
     pub login: Option<String>,
     /// What went wrong last.
+    #[serde(deserialize_with = "tame")]
     pub last_error: Option<String>,
     /// How long ago that was.
+    #[serde(deserialize_with = "tame")]
     pub last_error_ago_ms: Option<Millis>,
 }
 
@@ -133,12 +155,16 @@ impl Default for StreamView {
 #[serde(default)]
 pub struct LatencyView {
     /// Of all rows.
+    #[serde(deserialize_with = "tame")]
     pub p50_ms: Option<Millis>,
     /// Of all rows.
+    #[serde(deserialize_with = "tame")]
     pub p99_ms: Option<Millis>,
     /// Of closed bars.
+    #[serde(deserialize_with = "tame")]
     pub confirmed_p50_ms: Option<Millis>,
     /// Of closed bars.
+    #[serde(deserialize_with = "tame")]
     pub confirmed_p99_ms: Option<Millis>,
     /// How many rows these are.
     pub updates: u64,
@@ -155,10 +181,13 @@ pub struct RestView {
     /// Polls since the start that the stream made needless.
     pub saved: u64,
     /// Their share of all polls that there would have been, 0 to 1.
+    #[serde(deserialize_with = "tame")]
     pub saved_share: Option<f64>,
     /// Why nothing is asked at present.
+    #[serde(deserialize_with = "tame")]
     pub paused: Option<String>,
     /// What went wrong last.
+    #[serde(deserialize_with = "tame")]
     pub last_error: Option<String>,
 }
 
@@ -167,16 +196,21 @@ pub struct RestView {
 #[serde(default)]
 pub struct InstrumentView {
     /// Its name.
+    #[serde(deserialize_with = "tame")]
     pub symbol: String,
     /// `stream`, `joining`, `poll`, `wait` or `off`.
+    #[serde(deserialize_with = "tame")]
     pub mode: String,
     /// Why it is in that mode.
+    #[serde(deserialize_with = "tame")]
     pub reason: String,
     /// Since when; exchange.
+    #[serde(deserialize_with = "tame")]
     pub since: Millis,
     /// Whether it should be streamed, and is not.
     pub fell_back: bool,
     /// Why its file is left alone.
+    #[serde(deserialize_with = "tame")]
     pub error: Option<String>,
     /// Its series, shortest bar first.
     pub series: Vec<SeriesView>,
@@ -187,13 +221,50 @@ pub struct InstrumentView {
 #[serde(default)]
 pub struct SeriesView {
     /// Its bar.
+    #[serde(deserialize_with = "tame")]
     pub timeframe: String,
     /// How its newest rows come: `stream`, `poll` or `none`.
+    #[serde(deserialize_with = "tame")]
     pub via: String,
     /// When something of it was committed last; exchange.
+    #[serde(deserialize_with = "tame")]
     pub updated_at: Option<Millis>,
     /// What went wrong last.
+    #[serde(deserialize_with = "tame")]
     pub last_error: Option<String>,
+}
+
+/// Makes what was read harmless.
+trait Tame {
+    fn tame(self) -> Self;
+}
+
+impl Tame for String {
+    fn tame(self) -> String {
+        printable(&self).into_owned()
+    }
+}
+
+impl Tame for Millis {
+    fn tame(self) -> Millis {
+        self.clamp(-TIME_MAX, TIME_MAX)
+    }
+}
+
+impl Tame for f64 {
+    fn tame(self) -> f64 {
+        self.clamp(-TIME_MAX as f64, TIME_MAX as f64)
+    }
+}
+
+impl<T: Tame> Tame for Option<T> {
+    fn tame(self) -> Option<T> {
+        self.map(T::tame)
+    }
+}
+
+fn tame<'de, D: Deserializer<'de>, T: Deserialize<'de> + Tame>(from: D) -> Result<T, D::Error> {
+    T::deserialize(from).map(T::tame)
 }
 
 #[cfg(test)]

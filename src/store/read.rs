@@ -7,9 +7,10 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use crate::bar::{Bar, Grid};
 use crate::coverage::{Coverage, Empty, Reason};
 use crate::span::{Span, Spans};
+use crate::spelling::printable;
 use crate::store::schema::{self, bar_key, key};
 use crate::store::{Identity, StoreError};
-use crate::time::Millis;
+use crate::time::{Millis, TIME_MAX};
 
 /// How long a read waits for a lock: a checkpoint that resets the log holds one for moments.
 const BUSY_TIMEOUT_MS: u64 = 2_000;
@@ -52,18 +53,19 @@ impl Reader {
     /// What to add to the machine's time for the exchange's, as the last commit left it, ms.
     pub fn clock_offset_ms(&self) -> Result<Option<Millis>, StoreError> {
         let text = schema::meta(&self.conn, &self.path, key::CLOCK_OFFSET_MS)?;
-        Ok(text.and_then(|ms| ms.parse().ok()))
+        Ok(text.and_then(|ms| ms.parse().ok()).filter(|ms| (-TIME_MAX..=TIME_MAX).contains(ms)))
     }
 
     /// When a page of the bar was last stored, exchange clock, Unix ms.
     pub fn synced_at(&self, bar: Bar) -> Result<Option<Millis>, StoreError> {
         let text = schema::meta(&self.conn, &self.path, &bar_key(key::SYNCED_AT, bar))?;
-        Ok(text.and_then(|ms| ms.parse().ok()))
+        Ok(text.and_then(|ms| ms.parse().ok()).filter(|ms| (0..=TIME_MAX).contains(ms)))
     }
 
     /// What last went wrong with the bar, if nothing went well since.
     pub fn last_error(&self, bar: Bar) -> Result<Option<String>, StoreError> {
-        schema::meta(&self.conn, &self.path, &bar_key(key::LAST_ERROR, bar))
+        let text = schema::meta(&self.conn, &self.path, &bar_key(key::LAST_ERROR, bar))?;
+        Ok(text.map(|text| printable(&text).into_owned()))
     }
 
     /// How many stored rows of the bar have odd values.
