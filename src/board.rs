@@ -3,7 +3,7 @@
 //! **Invariant:** a reader finds a whole snapshot or none, and disturbs nobody.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use crate::snapshot::Snapshot;
@@ -24,7 +24,9 @@ impl Snapshot {
     /// The file cannot be written; what was there before is then there still.
     pub fn write(&self, data_dir: &Path) -> io::Result<()> {
         let draft = data_dir.join(DRAFT);
-        fs::write(&draft, serde_json::to_vec(self)?)?;
+        // What a killed daemon has left, or a link that somebody put there: it is not written to.
+        let _ = fs::remove_file(&draft);
+        File::create_new(&draft)?.write_all(&serde_json::to_vec(self)?)?;
         fs::rename(&draft, data_dir.join(FILE))
     }
 

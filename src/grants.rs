@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use crate::lock::refuse_link;
 use crate::time::{MINUTE, Millis};
 use crate::wire::Endpoint;
 
@@ -28,6 +29,7 @@ impl Grants {
     pub fn open(data_dir: &Path, now: Millis) -> io::Result<(Grants, Vec<(Endpoint, Millis)>)> {
         fs::create_dir_all(data_dir)?;
         let path = data_dir.join(".requests");
+        refuse_link(&path)?;
         let file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
         let mut grants = Grants { length: file.metadata()?.len(), file };
         let recent = grants.recent(now)?;

@@ -61,6 +61,19 @@ impl fmt::Display for LockError {
 
 impl std::error::Error for LockError {}
 
+/// Refuses a link where a file of the program's own is to be written: it would be somebody
+/// else's file that is written, wherever that may lie.
+pub(crate) fn refuse_link(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => {
+            let name = path.file_name().unwrap_or_default().display();
+            let told = format!("{name} is a link: remove it");
+            Err(io::Error::new(io::ErrorKind::InvalidInput, told))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Lock {
     /// Takes the lock of a folder, and makes the folder if there is none. Waits a while for
     /// another command to end.
@@ -118,7 +131,8 @@ impl Waiting {
         let path = data_dir.join(FILE);
         let mut open = OpenOptions::new();
         open.read(true).write(true).create(true).truncate(false);
-        match fs::create_dir_all(data_dir).and_then(|()| open.open(&path)) {
+        let ready = fs::create_dir_all(data_dir).and_then(|()| refuse_link(&path));
+        match ready.and_then(|()| open.open(&path)) {
             Ok(file) => {
                 let data_dir = data_dir.to_owned();
                 Ok(Waiting { data_dir, path, file: Some(file), queue: None })

@@ -12,6 +12,7 @@ mod daemon;
 mod damage;
 mod edges;
 mod faults;
+mod hostile;
 mod live;
 mod mirror;
 mod offline;
