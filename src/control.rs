@@ -151,6 +151,11 @@ impl Control {
         self.vacant.push(place);
     }
 
+    /// Other processes were granted requests, which the budget has to bear, too.
+    pub fn spent(&mut self, grants: &[(Endpoint, Millis)], now: Now) {
+        self.budget.restore(grants, now.local);
+    }
+
     /// The place of the series that a request is for.
     pub fn place_of(&self, ticket: u64) -> Option<usize> {
         self.flights.get(&ticket)?.line

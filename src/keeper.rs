@@ -19,6 +19,7 @@ use crate::mode::{Change, Mode};
 use crate::page::Stored;
 use crate::plan::Wanted;
 use crate::time::{MINUTE, Millis, Now, SECOND, format_length};
+use crate::wire::Endpoint;
 
 pub use message::{Action, Input, Member};
 
@@ -112,6 +113,11 @@ impl Keeper {
     /// An instrument that is kept.
     pub fn feed(&self, instrument: &Instrument) -> Option<&Feed> {
         self.feeds.get(instrument)
+    }
+
+    /// Other processes were granted requests.
+    pub fn spent(&mut self, grants: &[(Endpoint, Millis)], now: Now) {
+        self.control.spent(grants, now);
     }
 
     /// The instruments that are kept.

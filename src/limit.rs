@@ -62,16 +62,16 @@ impl Budget {
         }
     }
 
-    /// Takes over what earlier processes were granted, so that a restart does not double the
-    /// budget. The grants come oldest first; one from the future is a clock's mistake, and counts
-    /// as of now.
+    /// Takes over what other processes were granted, earlier ones or those beside this one, so
+    /// that they do not double the budget. A grant from the future is a clock's mistake, and
+    /// counts as of now.
     pub fn restore(&mut self, grants: &[(Endpoint, Millis)], now: Millis) {
         for &(endpoint, at) in grants {
             let at = at.min(now);
-            self.minute.push_back(at);
+            insert(&mut self.minute, at);
             let gauge = self.gauges.entry(endpoint).or_default();
-            gauge.granted = Some(at);
-            gauge.answered.push_back(at + ON_ITS_WAY_MS);
+            gauge.granted = gauge.granted.max(Some(at));
+            insert(&mut gauge.answered, at + ON_ITS_WAY_MS);
         }
     }
 
@@ -109,14 +109,14 @@ impl Budget {
         let gauge = self.gauges.entry(endpoint).or_default();
         gauge.outstanding += 1;
         gauge.granted = Some(now);
-        self.minute.push_back(now);
+        insert(&mut self.minute, now);
     }
 
     /// A request has ended, with an answer or without.
     pub fn answered(&mut self, endpoint: Endpoint, now: Millis) {
         let gauge = self.gauges.entry(endpoint).or_default();
         gauge.outstanding = gauge.outstanding.saturating_sub(1);
-        gauge.answered.push_back(now);
+        insert(&mut gauge.answered, now);
     }
 
     /// Requests that can go out in a minute at the most to one endpoint.
@@ -130,6 +130,12 @@ impl Budget {
 /// Nine tenths of the documented limit: clients that ran right at it were refused all the same.
 fn allowed(rate: Rate) -> usize {
     (rate.requests as usize * 9 / 10).max(1)
+}
+
+/// Adds a time in its place, which is the last but for what was heard of late.
+fn insert(times: &mut VecDeque<Millis>, at: Millis) {
+    let place = times.partition_point(|&known| known <= at);
+    times.insert(place, at);
 }
 
 fn drop_until(times: &mut VecDeque<Millis>, until: Millis) {
@@ -184,6 +190,20 @@ mod tests {
         let mut budget = Budget::new(0, rate);
         budget.restore(&[(Endpoint::History, 99_999_999)], 1_500);
         assert_eq!(budget.minute, [1_500], "a grant from the future counts as of now");
+    }
+
+    #[test]
+    fn requests_of_others_count_from_when_they_are_heard_of() {
+        let mut budget = Budget::new(0, rate);
+        for n in 0..9 {
+            budget.grant(Endpoint::History, n * 111);
+            budget.answered(Endpoint::History, n * 111 + 10);
+        }
+        let others: Vec<_> = (0..9).map(|n| (Endpoint::History, n * 111)).collect();
+        budget.restore(&others, 1_000);
+        assert_eq!(budget.free_at(Endpoint::History, 1_000), Some(2_010));
+        assert_eq!(budget.minute.len(), 18);
+        assert!(budget.minute.iter().is_sorted());
     }
 
     proptest! {

@@ -265,7 +265,21 @@ impl Supervisor<'_> {
     fn turn(&mut self, state: &mut State, now: Now) {
         if now.local >= state.turned + TURN_MS {
             state.turned = now.local;
+            self.look_at_others(state, now);
             self.chores.turn(&mut self.mind, now);
+        }
+    }
+
+    /// Counts what other processes ask the exchange, as they count what is asked here.
+    fn look_at_others(&mut self, state: &mut State, now: Now) {
+        match self.grants.others(now.local) {
+            Ok(grants) => self.mind.spent(&grants, now),
+            Err(error) => {
+                let words = format!("the record of requests cannot be read: {error}");
+                if let Some(line) = state.repeats.told(&words, now.local) {
+                    warn!(target: "supervisor", "{line}");
+                }
+            }
         }
     }
 
