@@ -37,6 +37,7 @@
 //! | brains | `keeper` `feed` `control` `plan` `mode` | only decide: what is kept |
 //! |  | `link` `session` `breaker` `queue` | how it comes and is written |
 //! |  | `limit` `backoff` `view` `request` | how often, and what is told |
+//! |  | `verification` | whether the store is right |
 //! | wire | `okx` `wire` | turn bytes into words and back |
 //! | words | `time` `span` `bar` `candle` `instrument` `page` | mean things |
 //! |  | `coverage` `snapshot` `latency` `meter` `spelling` |  |
@@ -252,6 +253,8 @@ pub mod stream;
 pub mod supervisor;
 #[doc(hidden)]
 pub mod thread;
+#[doc(hidden)]
+pub mod verification;
 #[doc(hidden)]
 pub mod view;
 #[doc(hidden)]

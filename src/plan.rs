@@ -18,6 +18,8 @@ use crate::span::{Span, Spans};
 use crate::time::{DAY, MINUTE, Millis, Now, SECOND};
 use crate::wire::Endpoint;
 
+pub(crate) use question::endpoint_of;
+
 /// Rows in a page at the most.
 const PAGE_ROWS: i64 = PAGE_ROWS_MAX as i64;
 /// Pages of a series that may be under way together: enough to use the permitted rate across the

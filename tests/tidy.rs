@@ -30,8 +30,20 @@ const LAYERS: [(&str, &[&str]); 7] = [
     (
         "brains",
         &[
-            "limit", "backoff", "breaker", "mode", "plan", "control", "session", "link", "feed",
-            "keeper", "queue", "view", "request",
+            "limit",
+            "backoff",
+            "breaker",
+            "mode",
+            "plan",
+            "control",
+            "session",
+            "link",
+            "feed",
+            "keeper",
+            "queue",
+            "view",
+            "request",
+            "verification",
         ],
     ),
     (

@@ -1,5 +1,6 @@
 //! What a plan asks next, in each class.
 
+use crate::bar::Grid;
 use crate::coverage::{Empty, Reason};
 use crate::okx::CANDLES_DEPTH;
 use crate::page::Ask;
@@ -13,6 +14,13 @@ use crate::wire::Endpoint;
 const BLOCK_BARS: i64 = 10 * PAGE_ROWS;
 /// Less a margin for bars that open while a request travels.
 const CANDLES_REACH: i64 = CANDLES_DEPTH as i64 - 20;
+
+/// Which table of the exchange has all bars that open at `start` or later, at `now` of its clock.
+/// History trails, so the newest pages are `/candles`' alone, but for bars that it refuses.
+pub(crate) fn endpoint_of(grid: Grid, start: Millis, history_only: bool, now: Millis) -> Endpoint {
+    let newest = start >= grid.step(now, -CANDLES_REACH);
+    if newest && !history_only { Endpoint::Candles } else { Endpoint::History }
+}
 
 impl Plan {
     /// What this plan would ask next in a class.
@@ -139,9 +147,7 @@ impl Plan {
     }
 
     fn window(&self, span: Span, target: Span, now: Now) -> Question {
-        let newest = span.start >= self.grid.step(now.exchange, -CANDLES_REACH);
-        let endpoint =
-            if newest && !self.history_only { Endpoint::Candles } else { Endpoint::History };
+        let endpoint = endpoint_of(self.grid, span.start, self.history_only, now.exchange);
         let limit = self.grid.count(span).clamp(1, PAGE_ROWS) as u32;
         Question { endpoint, ask: Ask::Window { span, limit }, target }
     }
