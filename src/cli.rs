@@ -25,6 +25,7 @@ pub mod sync;
 pub mod table;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 pub mod websocket;
 
 use std::ffi::OsString;
@@ -33,12 +34,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::cli::command::{Command, Globals, Usage, Which};
-use crate::cli::export::Export;
 use crate::cli::gaps::Gaps;
 use crate::cli::house::House;
 use crate::cli::outcome::{Exit, Failure};
 use crate::cli::paint::Paint;
 use crate::cli::progress::Screen;
+use crate::cli::verify::Verify;
 use crate::cli::websocket::WebSocket;
 use crate::cli::websocket::trial::Trial;
 use crate::config::{Config, Environment, InstrumentConfig};
@@ -200,9 +201,14 @@ impl Session {
                 gaps::gaps(house, &asked, self.now(), out, notes)
             }
             Command::Gaps { asked, fill: true } => self.fill(&asked, out, notes),
+            Command::Verify(asked) => self.verify(&asked, out, notes),
             Command::Query(asked) => query::query(house, &asked, out, notes),
             Command::Export(asked) => {
-                let stop = stop_flag(&asked)?;
+                // What goes to standard output leaves nothing behind, and ends as programs do.
+                let stop = match asked.target {
+                    export::Target::Stdout => Arc::default(),
+                    export::Target::File(_) => stop_flag()?,
+                };
                 export::export(house, &asked, self.now(), &stop, out, notes)
             }
             Command::Overview { json } => overview::overview(house, json, self.now(), out, notes),
@@ -268,6 +274,26 @@ impl Session {
         }
     }
 
+    fn verify(
+        &self,
+        asked: &Verify,
+        out: &mut dyn Write,
+        notes: &mut dyn Write,
+    ) -> Result<Exit, Failure> {
+        let known = self.config.instrument(&asked.series.instrument);
+        let known = known.filter(|known| known.timeframes.contains(&asked.series.bar));
+        let stop = stop_flag()?;
+        let work = verify::Work {
+            house: &self.house(),
+            setup: &self.setup()?,
+            interval_ms: known.map_or(0, |known| known.sync_interval_ms),
+            stop: &stop,
+            screen: &self.screen,
+            paint: self.paint,
+        };
+        verify::verify(&work, asked, out, notes)
+    }
+
     /// Fetches what is missing, then reports what is left.
     fn fill(
         &self,
@@ -298,14 +324,12 @@ fn config_is_passed_by(globals: &Globals, environment: &Environment, config: &Co
     !chosen && here.is_file() && config.file != here
 }
 
-/// A flag that SIGINT and SIGTERM raise while a file is exported, so that its draft is taken away.
-/// An export to standard output leaves nothing behind, and ends by them as any program does.
-fn stop_flag(asked: &Export) -> Result<Arc<AtomicBool>, Failure> {
+/// A flag that SIGINT and SIGTERM raise instead of ending the process, so that the draft of a file
+/// is taken away, or what was found so far is told.
+fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     let flag = Arc::new(AtomicBool::new(false));
-    if asked.target != export::Target::Stdout {
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            signal_hook::flag::register(signal, flag.clone()).map_err(Failure::Output)?;
-        }
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, flag.clone()).map_err(Failure::Output)?;
     }
     Ok(flag)
 }

@@ -109,10 +109,42 @@ pub fn run_under(
     wanted: &[(Series, Wanted)],
     watch: &mut dyn FnMut(&Control, Now),
 ) -> Result<Outcome, EngineError> {
-    let ground = Ground::prepare(setup, wanted.iter().map(|(series, _)| &series.instrument))?;
+    let instruments = wanted.iter().map(|(series, _)| &series.instrument);
+    let lines = |now| {
+        let line = |(series, wanted): &_| line(setup, series, *wanted, now, Trust::Rows);
+        wanted.iter().map(line).collect()
+    };
+    carry_out(lock, http, setup, instruments, lines, watch)
+}
+
+/// Fetches closed bars of a series once more, stored or not, and takes over what the exchange has.
+pub fn recheck_under(
+    lock: Lock,
+    http: &Http,
+    setup: &Setup,
+    series: &Series,
+    spans: &Spans,
+    watch: &mut dyn FnMut(&Control, Now),
+) -> Result<Outcome, EngineError> {
+    let lines = |now| {
+        let mut line = line(setup, series, Wanted::hull(spans), now, Trust::Rows);
+        line.uncover(spans);
+        vec![line]
+    };
+    carry_out(lock, http, setup, std::iter::once(&series.instrument), lines, watch)
+}
+
+fn carry_out<'a>(
+    lock: Lock,
+    http: &Http,
+    setup: &Setup,
+    instruments: impl Iterator<Item = &'a Instrument>,
+    lines: impl FnOnce(Now) -> Vec<Line>,
+    watch: &mut dyn FnMut(&Control, Now),
+) -> Result<Outcome, EngineError> {
+    let ground = Ground::prepare(setup, instruments)?;
     let now = ground.clock.now();
-    let line = |(series, wanted): &(Series, Wanted)| line(setup, series, *wanted, now, Trust::Rows);
-    let lines = wanted.iter().map(line).collect();
+    let lines = lines(now);
     let control = Control::new(lines, setup.workers, ground.budget, ground.random, now);
     let (crew, ports) = Crew::start(setup, http, &ground.clock, None)?;
     let (clock, grants) = (&ground.clock, ground.grants);

@@ -22,7 +22,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::instrument::{Instrument, Series};
 use crate::plan::Wanted;
-use crate::span::Span;
+use crate::span::{Span, Spans};
 use crate::spelling::printable;
 use crate::time::{Millis, TIME_MAX};
 use crate::view::{View, spell, spelt};
@@ -33,6 +33,8 @@ pub const REQUEST_BYTES_MAX: usize = 1 << 20;
 pub const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// The most series of one request.
 pub const SERIES_MAX: usize = 10_000;
+/// The most ranges of one request.
+pub const RANGES_MAX: usize = 10_000;
 
 /// The version of this language. Who speaks another one is refused rather than misunderstood.
 const VERSION: u32 = 1;
@@ -51,6 +53,15 @@ pub enum Request {
         /// Which, each once, and how far back.
         wanted: Vec<(Series, Wanted)>,
     },
+    /// To fetch closed bars of a series once more, stored or not, and take over what the exchange
+    /// has.
+    #[serde(serialize_with = "write_recheck", deserialize_with = "read_recheck")]
+    Recheck {
+        /// Which series.
+        series: Series,
+        /// The ranges of open times, at least one.
+        spans: Spans,
+    },
     /// To delete the file of an instrument that is no longer configured.
     #[serde(serialize_with = "write_purge", deserialize_with = "read_purge")]
     Purge {
@@ -65,7 +76,7 @@ pub enum Request {
 pub enum Answer {
     /// Where the work stands.
     Progress(View),
-    /// Where it ended. The last answer to [`Request::Fill`].
+    /// Where it ended. The last answer to [`Request::Fill`] and [`Request::Recheck`].
     Done(View),
     /// The file is gone. The last answer to [`Request::Purge`].
     Purged,
@@ -261,6 +272,33 @@ fn read_fill<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(Series, Wanted)>
     checked.collect()
 }
 
+/// A series and its ranges, each from a start up to an end, Unix ms.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ranges {
+    #[serde(serialize_with = "spell", deserialize_with = "spelt")]
+    series: Series,
+    ranges: Vec<(Millis, Millis)>,
+}
+
+fn write_recheck<S: Serializer>(series: &Series, spans: &Spans, to: S) -> Result<S::Ok, S::Error> {
+    let ranges = spans.iter().map(|span| (span.start, span.end)).collect();
+    Ranges { series: series.clone(), ranges }.serialize(to)
+}
+
+fn read_recheck<'de, D: Deserializer<'de>>(from: D) -> Result<(Series, Spans), D::Error> {
+    let Ranges { series, ranges } = Ranges::deserialize(from)?;
+    if ranges.is_empty() || ranges.len() > RANGES_MAX {
+        let counted = ranges.len();
+        return Err(D::Error::custom(format!("{counted} ranges: give 1 to {RANGES_MAX}")));
+    }
+    let sound = |&(start, end): &(Millis, Millis)| 0 <= start && start < end && end <= TIME_MAX;
+    if !ranges.iter().all(sound) {
+        return Err(D::Error::custom(format!("{series}: give ranges within their bounds")));
+    }
+    Ok((series, ranges.into_iter().map(|(start, end)| Span::new(start, end)).collect()))
+}
+
 fn write_purge<S: Serializer>(instrument: &Instrument, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(instrument.as_str())
 }
@@ -293,6 +331,10 @@ mod tests {
         for request in [
             fill(&[(btc.clone(), Wanted::Days(1)), (eth.clone(), Wanted::Days(10_000))]),
             fill(&[(btc, Wanted::Range(Span::new(0, TIME_MAX)))]),
+            Request::Recheck {
+                series: eth.clone(),
+                spans: [Span::new(0, 5), Span::new(7, TIME_MAX)].into_iter().collect(),
+            },
             Request::Purge { instrument: eth.instrument },
         ] {
             let line = request.encode();
@@ -357,6 +399,11 @@ mod tests {
             ("more", one(",\"days\":1,\"force\":true")),
             ("no series", other(r#"{"fill":[]}"#)),
             ("twice the same", other(&format!(r#"{{"fill":[{twice},{twice}]}}"#))),
+            ("no ranges", other(r#"{"recheck":{"series":"BTC-USDT 1m","ranges":[]}}"#)),
+            ("an empty range", other(r#"{"recheck":{"series":"BTC-USDT 1m","ranges":[[5,5]]}}"#)),
+            ("half a range", other(r#"{"recheck":{"series":"BTC-USDT 1m","ranges":[[5]]}}"#)),
+            ("a range too early", other(r#"{"recheck":{"series":"A-B 1m","ranges":[[-1,5]]}}"#)),
+            ("ranges of nothing", other(r#"{"recheck":{"ranges":[[1,5]]}}"#)),
             ("a path", other(r#"{"purge":"../../etc/passwd"}"#)),
             ("an empty name", other(r#"{"purge":""}"#)),
             ("two requests", other(r#"{"purge":"A-B","fill":[]}"#)),

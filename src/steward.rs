@@ -17,7 +17,7 @@ use crate::daemon;
 use crate::desk::Call;
 use crate::engine::{self, Setup};
 use crate::instrument::{Instrument, Series};
-use crate::keeper::{Keeper, Member};
+use crate::keeper::{Input, Keeper, Member};
 use crate::link;
 use crate::mode::Rule;
 use crate::plan::Wanted;
@@ -160,6 +160,11 @@ impl Steward {
         }
         match request {
             Request::Fill { wanted } => self.fill(&wanted, answers, mind, now),
+            Request::Recheck { series, spans } => {
+                self.fill(&[(series.clone(), Wanted::hull(&spans))], answers, mind, now);
+                // What is not covered is fetched, and what it replaces is kept as revised.
+                mind.on(now, Input::Audited { series: &series, lost: &spans });
+            }
             Request::Purge { instrument } => {
                 if self.seen != look(&self.config) {
                     // The command has edited the file a moment ago.

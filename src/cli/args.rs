@@ -48,6 +48,7 @@ pub(super) enum Word {
     Sync(Sync),
     Backfill(Backfill),
     Gaps(Gaps),
+    Verify(Verify),
     Query(Query),
     Export(Export),
     Overview(Overview),
@@ -144,6 +145,46 @@ pub(super) struct Gaps {
     /// fetch what is missing
     #[argh(switch)]
     pub fill: bool,
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Read closed bars from the exchange once more and compare them with the store.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "verify",
+    help_triggers("-h", "--help"),
+    usage = "SYMBOL TIMEFRAME [--days N] [--sample P]
+                        [--repair] [--json]",
+    example = "okx-store verify BTC-USDT 1m --days 7
+okx-store verify BTC-USDT 1m --sample 5
+okx-store verify BTC-USDT 1m --repair",
+    note = "Without --days: the configured history. It exits 0 where all is equal, and
+1 where bars differ: missing (only the exchange has it), different (other
+values) or foreign (only the store has it). It works beside a daemon or sync,
+within one budget with them.",
+    note = "--repair fetches what is missing or different once more and verifies it
+again; the old values stay in the table revisions. A foreign bar did exist when
+it was stored: it is reported and left."
+)]
+pub(super) struct Verify {
+    /// an instrument such as BTC-USDT
+    #[argh(positional, arg_name = "SYMBOL")]
+    pub symbol: String,
+    /// a bar such as 1m, 1h, 1D or 1Dutc
+    #[argh(positional, arg_name = "TIMEFRAME")]
+    pub timeframe: String,
+    /// the last N days, 1 to 10000
+    #[argh(option)]
+    pub days: Option<String>,
+    /// read P per cent of the pages, spread evenly (100)
+    #[argh(option)]
+    pub sample: Option<String>,
+    /// have the exchange's bars stored where they differ
+    #[argh(switch)]
+    pub repair: bool,
     /// print JSON
     #[argh(switch)]
     pub json: bool,

@@ -11,6 +11,7 @@ use crate::cli::command::{Command, Which};
 use crate::cli::export::{Export, Target};
 use crate::cli::gaps::Gaps;
 use crate::cli::query::{self, Format, Query};
+use crate::cli::verify::Verify;
 use crate::cli::websocket::WebSocket;
 use crate::config::{Addition, HISTORY_DAYS, SYNC_INTERVAL_SECONDS, StreamChange};
 use crate::instrument::{Instrument, Series};
@@ -19,6 +20,7 @@ use crate::span::Span;
 use crate::spelling::nearest;
 use crate::store::query::{EVERYTHING, Selection};
 use crate::time::{Millis, SECOND, parse_time};
+use crate::verification::Share;
 
 /// Bounds of `--count`: nineteen years of minutes.
 const COUNT: RangeInclusive<i64> = 1..=10_000_000;
@@ -42,6 +44,7 @@ pub(super) fn command(word: Word) -> Result<Command, String> {
             selection: selection(None, args.days, args.start, args.end)?.unwrap_or_default(),
         },
         Word::Gaps(args) => gaps(&args)?,
+        Word::Verify(args) => Command::Verify(verify(&args)?),
         Word::Query(args) => Command::Query(Query {
             series: series(&args.symbol, &args.timeframe)?,
             format: format(args.format.as_deref(), args.json)?,
@@ -85,6 +88,21 @@ fn gaps(args: &args::Gaps) -> Result<Command, String> {
     let bar = args.series.get(1).map(|text| parsed(text)).transpose()?;
     let asked = Gaps { instrument, bar, json: args.json };
     Ok(Command::Gaps { asked, fill: args.fill })
+}
+
+fn verify(args: &args::Verify) -> Result<Verify, String> {
+    let sample = args
+        .sample
+        .as_deref()
+        .map(|text| text.parse::<Share>().map_err(|rule| format!("--sample {text}: {rule}")));
+    let days = args.days.as_deref().map(|text| whole("--days", text, HISTORY_DAYS));
+    Ok(Verify {
+        series: series(&args.symbol, &args.timeframe)?,
+        days: days.transpose()?,
+        sample: sample.transpose()?.unwrap_or(Share::ALL),
+        repair: args.repair,
+        json: args.json,
+    })
 }
 
 fn export(args: args::Export) -> Result<Export, String> {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use crate::cli::export::Export;
 use crate::cli::gaps::Gaps;
 use crate::cli::query::Query;
+use crate::cli::verify::Verify;
 use crate::cli::websocket::WebSocket;
 use crate::cli::{argv, check};
 use crate::config::Addition;
@@ -51,6 +52,8 @@ pub enum Command {
         /// Fetch what is missing.
         fill: bool,
     },
+    /// `verify`
+    Verify(Verify),
     /// `query`
     Query(Query),
     /// `export`

@@ -15,7 +15,7 @@ use crate::config::ConfigError;
 use crate::daemon::DaemonError;
 use crate::engine::EngineError;
 use crate::inquiry::InquiryError;
-use crate::instrument::Instrument;
+use crate::instrument::{Instrument, Series};
 use crate::lock::LockError;
 use crate::logging::LogError;
 use crate::okx::CredentialsError;
@@ -112,6 +112,11 @@ pub enum Failure {
         /// A name that may have been meant.
         near: Option<String>,
     },
+    /// A range has no closed bar.
+    NoBars {
+        /// Of which series.
+        series: Series,
+    },
     /// The configuration names nothing that is enabled.
     NothingWanted,
     /// The instrument is not in the configuration.
@@ -193,6 +198,9 @@ impl fmt::Display for Failure {
                 let refusal = refusal.to_string();
                 let refusal = refusal.trim_end_matches('.');
                 write!(f, "{instrument}: {refusal}: okx-store list --available shows what there is")
+            }
+            Failure::NoBars { series } => {
+                write!(f, "{series}: no bar has opened and closed in this range: give more --days")
             }
             Failure::NothingWanted => {
                 f.write_str("no instrument is configured and enabled: okx-store add-symbol SYMBOL")

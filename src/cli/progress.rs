@@ -25,6 +25,18 @@ pub struct Screen {
     lines: MultiProgress,
 }
 
+impl Screen {
+    /// Another line at the end, as wide as the screen.
+    fn line(&self) -> ProgressBar {
+        let bar = ProgressBar::no_length();
+        bar.set_style(
+            ProgressStyle::with_template("{wide_msg}")
+                .expect("because the template is fixed and sound"),
+        );
+        self.lines.add(bar)
+    }
+}
+
 impl Write for Screen {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.lines.suspend(|| io::stderr().write(bytes))
@@ -32,6 +44,44 @@ impl Write for Screen {
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
+    }
+}
+
+/// One line that tells how far something is: it moves on a terminal, and comes now and then in a
+/// pipe.
+pub struct Ticker {
+    line: Option<ProgressBar>,
+    screen: Screen,
+    next: Option<Millis>,
+}
+
+impl Ticker {
+    /// A line on this screen, if it is one.
+    pub fn new(screen: &Screen) -> Ticker {
+        let line = io::stderr().is_terminal().then(|| screen.line());
+        Ticker { line, screen: screen.clone(), next: None }
+    }
+
+    /// Shows where things stand at `now`, local time. To be called often.
+    pub fn show(&mut self, now: Millis, text: impl FnOnce() -> String) {
+        if let Some(line) = &self.line {
+            line.set_message(text());
+        } else if now >= *self.next.get_or_insert(now + PLAIN_MS) {
+            self.next = Some(now + PLAIN_MS);
+            let _ = writeln!(io::stderr(), "{}", text());
+        }
+    }
+
+    /// Takes the line away; not where a terminal shows `^C`, which has moved it.
+    pub fn finish(self, stopped: bool) {
+        match self.line {
+            Some(_) if stopped => {
+                self.screen.lines.set_draw_target(ProgressDrawTarget::hidden());
+                let _ = writeln!(io::stderr());
+            }
+            Some(line) => line.finish_and_clear(),
+            None => {}
+        }
     }
 }
 
@@ -62,16 +112,8 @@ impl Progress {
     /// Progress on this screen if it is one, else as plain lines.
     pub fn new(screen: &Screen) -> Progress {
         let face = if io::stderr().is_terminal() {
-            let line = || {
-                let bar = ProgressBar::no_length();
-                bar.set_style(
-                    ProgressStyle::with_template("{wide_msg}")
-                        .expect("because the template is fixed and sound"),
-                );
-                screen.lines.add(bar)
-            };
             let shown = Vec::new();
-            Face::Terminal { screen: screen.clone(), shown, total: line() }
+            Face::Terminal { screen: screen.clone(), shown, total: screen.line() }
         } else {
             Face::Pipe { next: 0 }
         };
@@ -155,6 +197,14 @@ impl Progress {
     }
 }
 
+/// How much of a whole there is, in sixteen columns.
+pub(crate) fn bar(part: i64, whole: i64) -> String {
+    const WIDTH: i64 = 16;
+    let share = if whole > 0 { part * WIDTH / whole } else { 0 };
+    let share = share.clamp(0, WIDTH) as usize;
+    "█".repeat(share) + &"░".repeat(WIDTH as usize - share)
+}
+
 fn finished_line(line: &LineView) -> String {
     let rows = count(line.closed as i64, "new bar");
     format!("{:<22} complete, {rows}", line.series.to_string()) + &remarks(line)
@@ -177,12 +227,9 @@ pub fn remarks(line: &LineView) -> String {
 /// A series under way, in less than 80 columns: how much is known of what is wanted, how fast more
 /// of it comes, and how long the rest takes at that rate.
 fn working_line(line: &LineView, elapsed_ms: Millis) -> String {
-    const WIDTH: i64 = 16;
     let tally = line.tally;
     let known = tally.wanted - tally.missing;
-    let share = if tally.wanted > 0 { known * WIDTH / tally.wanted } else { 0 };
-    let share = share.clamp(0, WIDTH) as usize;
-    let bar = "█".repeat(share) + &"░".repeat(WIDTH as usize - share);
+    let bar = bar(known, tally.wanted);
     let shown = format!("{:<22} {bar} {known} of {}", line.series.to_string(), tally.wanted);
     if elapsed_ms < SETTLED_MS || line.closed == 0 {
         return shown;

@@ -44,7 +44,7 @@ pub struct Query {
 
 /// A candle in JSON. These names are public.
 #[derive(Debug, Serialize)]
-struct Row {
+pub(crate) struct Row {
     timestamp: Millis,
     datetime: String,
     open: f64,

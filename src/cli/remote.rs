@@ -8,10 +8,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded, never};
 
 use crate::cli::outcome::Failure;
-use crate::instrument::{Instrument, Series};
+use crate::instrument::Instrument;
 use crate::lines::{LineError, Lines};
 use crate::lock::{self, Lock, Waiting};
-use crate::plan::Wanted;
 use crate::request::{ANSWER_BYTES_MAX, Answer, Request, RequestError};
 use crate::signal::{self, Signal};
 use crate::thread;
@@ -138,18 +137,17 @@ enum Heard {
 }
 
 impl Daemon {
-    /// Has series made complete, and gives where that ended; nothing where the daemon hung up
-    /// before it answered, because it was ending.
+    /// Has bars fetched, and gives where that ended; nothing where the daemon hung up before it
+    /// answered, because it was ending.
     ///
     /// From the first answer on, SIGINT and SIGTERM end this as they end a run of our own: the
     /// connection closes, and the daemon forgets the request. Before that they end the process.
-    pub fn fill(
+    pub fn fetch(
         mut self,
-        wanted: &[(Series, Wanted)],
+        request: &Request,
         watch: &mut dyn FnMut(&View),
     ) -> Result<Option<View>, RemoteError> {
-        let request = Request::Fill { wanted: wanted.to_vec() };
-        let Some(first) = self.ask(&request)? else { return Ok(None) };
+        let Some(first) = self.ask(request)? else { return Ok(None) };
         let (exits, _) = bounded(1);
         let listening =
             signal::listen(false, |work| thread::spawn("signal", &exits, work).map(drop));

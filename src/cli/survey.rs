@@ -34,7 +34,7 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    fn new(grid: Grid, span: Span) -> Range {
+    pub(crate) fn new(grid: Grid, span: Span) -> Range {
         Range {
             start: span.start,
             start_datetime: format_time(span.start),

@@ -1,4 +1,5 @@
-//! `sync`, `backfill` and `gaps --fill`: the commands that fetch, or have a running daemon fetch.
+//! `sync`, `backfill`, `gaps --fill` and `verify --repair`: the commands that fetch, or have a
+//! running daemon fetch.
 
 use std::io::Write;
 
@@ -10,15 +11,59 @@ use crate::control::Control;
 use crate::engine::{self, EngineError, Setup};
 use crate::http::Http;
 use crate::instrument::Series;
+use crate::lock::Lock;
 use crate::plan::Wanted;
+use crate::request::Request;
+use crate::span::Spans;
 use crate::time::{Clock, Now};
 use crate::view::View;
 
 /// How the work ended.
-struct Outcome {
+pub(crate) struct Outcome {
     view: View,
     /// The words of a thread that panicked.
     panic: Option<String>,
+}
+
+/// What is to be fetched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Errand<'a> {
+    /// What is missing of these.
+    Fill(&'a [(Series, Wanted)]),
+    /// These bars of a series, missing or not.
+    Recheck(&'a Series, &'a Spans),
+}
+
+impl Errand<'_> {
+    fn request(self) -> Request {
+        match self {
+            Errand::Fill(wanted) => Request::Fill { wanted: wanted.to_vec() },
+            Errand::Recheck(series, spans) => {
+                Request::Recheck { series: series.clone(), spans: spans.clone() }
+            }
+        }
+    }
+
+    /// Does it here, with the lock.
+    fn run(
+        self,
+        lock: Lock,
+        http: &Http,
+        setup: &Setup,
+        progress: &mut Progress,
+    ) -> Result<Outcome, Failure> {
+        let watch = &mut |control: &Control, now: Now| {
+            progress.watch(&View::of(control, now), now.local);
+        };
+        let ended = match self {
+            Errand::Fill(wanted) => engine::run_under(lock, http, setup, wanted, watch),
+            Errand::Recheck(series, spans) => {
+                engine::recheck_under(lock, http, setup, series, spans, watch)
+            }
+        };
+        let engine::Outcome { control, now, ending } = ended.map_err(Failure::Engine)?;
+        Ok(Outcome { view: View::of(&control, now), panic: ending.panic })
+    }
 }
 
 /// Makes series complete and tells what became of each. A daemon that holds the lock is asked to
@@ -33,18 +78,22 @@ pub fn sync(
     if wanted.is_empty() {
         return Err(Failure::NothingWanted);
     }
-    let mut progress = Progress::new(screen);
-    let result = work(setup, wanted, &mut progress);
-    progress.finish();
-    let outcome = result?;
+    let outcome = work(setup, Errand::Fill(wanted), screen)?;
     finish(tell(&outcome.view, out), out)?;
     Ok(judge(&outcome, notes))
 }
 
-/// Has the work done by whoever may write.
-fn work(
+/// Has the work done by whoever may write, and shows how far it is.
+pub(crate) fn work(setup: &Setup, errand: Errand<'_>, screen: &Screen) -> Result<Outcome, Failure> {
+    let mut progress = Progress::new(screen);
+    let result = delegate(setup, errand, &mut progress);
+    progress.finish();
+    result
+}
+
+fn delegate(
     setup: &Setup,
-    wanted: &[(Series, Wanted)],
+    errand: Errand<'_>,
     progress: &mut Progress,
 ) -> Result<Outcome, Failure> {
     // First what only the configuration can mend: it is refused before a folder is made or a lock
@@ -54,17 +103,10 @@ fn work(
     let mut gate = Gate::new(&setup.data_dir)?;
     loop {
         match gate.pass()? {
-            Writer::Here(lock) => {
-                let watch = &mut |control: &Control, now: Now| {
-                    progress.watch(&View::of(control, now), now.local);
-                };
-                let outcome = engine::run_under(lock, &http, setup, wanted, watch);
-                let engine::Outcome { control, now, ending } = outcome.map_err(Failure::Engine)?;
-                return Ok(Outcome { view: View::of(&control, now), panic: ending.panic });
-            }
+            Writer::Here(lock) => return errand.run(lock, &http, setup, progress),
             Writer::Daemon(daemon) => {
                 let watch = &mut |view: &View| progress.watch(view, clock.now().local);
-                if let Some(view) = daemon.fill(wanted, watch)? {
+                if let Some(view) = daemon.fetch(&errand.request(), watch)? {
                     return Ok(Outcome { view, panic: None });
                 }
             }
@@ -105,7 +147,7 @@ fn tell(view: &View, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 /// What went wrong, each thing once, and the exit code for it.
-fn judge(outcome: &Outcome, notes: &mut dyn Write) -> Exit {
+pub(crate) fn judge(outcome: &Outcome, notes: &mut dyn Write) -> Exit {
     if let Some(panic) = &outcome.panic {
         note(notes, format_args!("okx-store: a bug: {panic}"));
         return Exit::Bug;

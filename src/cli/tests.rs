@@ -6,12 +6,14 @@ use crate::cli::command::{Command, Globals, Usage, Which, parse};
 use crate::cli::export::{Export, Target};
 use crate::cli::gaps::Gaps;
 use crate::cli::query::{Format, Query};
+use crate::cli::verify::Verify;
 use crate::cli::websocket::WebSocket;
 use crate::config::{Addition, RealtimeMode, StreamChange};
 use crate::instrument::{Instrument, Series};
 use crate::okx::Kind;
 use crate::span::Span;
 use crate::store::query::{EVERYTHING, Selection};
+use crate::verification::Share;
 
 /// Parses a line as a shell without quotes would.
 fn line(text: &str) -> Result<(Globals, Command), Usage> {
@@ -97,6 +99,26 @@ fn every_command_is_understood() {
         ),
     ] {
         assert_eq!(command(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn verifications_are_understood() {
+    let plain = || Verify {
+        series: series("BTC-USDT", "1H"),
+        days: None,
+        sample: Share::ALL,
+        repair: false,
+        json: false,
+    };
+    let sample = "0.5".parse().unwrap();
+    let full = Verify { days: Some(7), sample, repair: true, json: true, ..plain() };
+    for (text, expected) in [
+        ("verify BTC-USDT 1h", plain()),
+        ("verify BTC-USDT --sample=100.0 1h", plain()),
+        ("verify --repair --json BTC-USDT --days=7 1h --sample 0.5", full),
+    ] {
+        assert_eq!(command(text), Command::Verify(expected), "{text}");
     }
 }
 
@@ -236,6 +258,12 @@ fn what_is_wrong_is_told_in_a_line() {
         ("query BTC-USDT 1h --count 10000001", "--count 10000001: give a whole number"),
         ("query BTC-USDT 1h --count +3", "--count +3: give a whole number"),
         ("query BTC-USDT 1h --count 1e3", "--count 1e3: give a whole number"),
+        ("verify BTC-USDT", "verify: give TIMEFRAME: see okx-store verify --help"),
+        ("verify BTC-USDT 1h --days 0", "--days 0: give a whole number from 1 to 10000"),
+        ("verify BTC-USDT 1h --sample 0", "--sample 0: give a percentage above 0 and up to 100"),
+        ("verify BTC-USDT 1h --sample 101", "--sample 101: give a percentage above 0"),
+        ("verify BTC-USDT 1h --sample -5", "--sample -5: give a percentage above 0"),
+        ("verify BTC-USDT 1h --count 3", "verify has no option --count"),
         ("query BTC-USDT 1h --days 0", "--days 0: give a whole number from 1 to 10000"),
         ("query BTC-USDT 1h --start yesterday", "--start: \"yesterday\" is no time: give a date"),
         ("query BTC-USDT 1h --start -5", "--start: \"-5\" is no time"),
@@ -321,7 +349,7 @@ fn every_help_fits_a_terminal_and_has_an_example() {
         .filter(|line| !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(commands.len(), 12, "{commands:?}");
+    assert_eq!(commands.len(), 13, "{commands:?}");
     let each = commands.iter().map(|command| match line(&format!("{command} --help")) {
         Err(Usage::Help(help)) => help,
         other => panic!("{other:?}"),

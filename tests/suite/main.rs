@@ -22,3 +22,4 @@ mod refusals;
 mod sight;
 mod stream;
 mod sync;
+mod verify;

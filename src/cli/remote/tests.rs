@@ -18,7 +18,9 @@ use crate::coverage::Tally;
 use crate::desk::{Call, Desk, DeskHandle, THREADS};
 use crate::engine::Setup;
 use crate::http::HttpOptions;
+use crate::instrument::Series;
 use crate::lines::socket_path;
+use crate::plan::Wanted;
 use crate::store::{Identity, file_path};
 use crate::thread::Exit as End;
 use crate::view::LineView;
@@ -90,6 +92,10 @@ impl House {
 
 fn wanted(view: &View) -> Vec<(Series, Wanted)> {
     view.lines.iter().map(|line| (line.series.clone(), Wanted::Days(7))).collect()
+}
+
+fn fill(view: &View) -> Request {
+    Request::Fill { wanted: wanted(view) }
 }
 
 fn line(name: &str, closed: u64, missing: i64) -> LineView {
@@ -190,7 +196,7 @@ fn a_daemon_that_ends_before_it_answers_leaves_the_work_to_the_command() {
     let mut gate = Gate::new(house.dir.path()).unwrap();
     let Writer::Daemon(daemon) = gate.pass().unwrap() else { panic!("the daemon has the lock") };
     let served = house.script(Vec::new());
-    assert!(daemon.fill(&wanted(&course().1), &mut |_| ()).unwrap().is_none());
+    assert!(daemon.fetch(&fill(&course().1), &mut |_| ()).unwrap().is_none());
     served.join().unwrap();
 
     let Writer::Daemon(daemon) = gate.pass().unwrap() else { panic!("the daemon has the lock") };
@@ -268,7 +274,7 @@ fn what_is_no_daemon_is_told_of() {
             stream.write_all(said.as_bytes()).unwrap();
         });
         let daemon = Daemon { lines: Lines::connect(dir.path()).unwrap() };
-        let result = daemon.fill(&wanted(&course().1), &mut |_| ());
+        let result = daemon.fetch(&fill(&course().1), &mut |_| ());
         match expected {
             Some(words) => {
                 let error = result.unwrap_err().to_string();
