@@ -166,8 +166,8 @@ okx-store verify BTC-USDT 1m --repair",
 values) or foreign (only the store has it). It works beside a daemon or sync,
 within one budget with them.",
     note = "--repair fetches what is missing or different once more and verifies it
-again; the old values stay in the table revisions. A foreign bar did exist when
-it was stored: it is reported and left."
+again; the old values stay in the table revisions. A foreign bar did exist
+when it was stored: it is reported and left."
 )]
 pub(super) struct Verify {
     /// an instrument such as BTC-USDT
