@@ -11,6 +11,8 @@ use crate::time::{MINUTE, Millis, SECOND};
 
 /// Failures are counted over so long.
 const WINDOW_MS: Millis = MINUTE;
+/// A connection that lived less is a reason to hesitate before the next.
+const BRIEF_MS: Millis = MINUTE;
 /// The recovery time doubles up to this.
 const RECOVERY_MAX_MS: Millis = 5 * MINUTE;
 /// The exchange takes three connections a second from one address.
@@ -85,6 +87,8 @@ pub struct Breaker {
     /// When it failed within the window.
     failures: VecDeque<Millis>,
     in_a_row: u32,
+    /// Connections in a row that brought data and yet did not live long.
+    brief: u32,
     /// Until when the next attempt waits while it is closed.
     pause_until: Millis,
     /// Until when it is open; afterwards it is half open until data or another failure come.
@@ -101,6 +105,7 @@ impl Breaker {
             settings,
             failures: VecDeque::new(),
             in_a_row: 0,
+            brief: 0,
             pause_until: Millis::MIN,
             open_until: None,
             recovery_ms: settings.recovery_timeout_ms,
@@ -170,11 +175,16 @@ impl Breaker {
         opens
     }
 
-    /// A connection that had brought data is lost: no failure, but no haste either.
-    pub fn lost(&mut self, now: Millis, random: &mut Random) {
+    /// A connection that had brought data is lost after it lived so long: no failure, but no haste
+    /// either, and the less so the more of them in a row were brief.
+    pub fn lost(&mut self, now: Millis, lived_ms: Millis, random: &mut Random) {
         self.in_a_row = 0;
-        let base = self.settings.reconnect_delay_base_ms;
-        self.pause_until = now + random.below(base.max(1) as u64) as Millis;
+        if lived_ms >= BRIEF_MS {
+            self.brief = 0;
+        }
+        let longest = self.doubled(self.brief);
+        self.brief += u32::from(lived_ms < BRIEF_MS);
+        self.pause_until = now + random.below(longest.max(1) as u64) as Millis;
     }
 
     /// Data arrived, which alone proves that the stream works.
@@ -188,11 +198,16 @@ impl Breaker {
 
     /// The pause before the next attempt: doubling, and drawn from its upper half.
     fn pause(&mut self, now: Millis, random: &mut Random) {
-        let (base, max) =
-            (self.settings.reconnect_delay_base_ms, self.settings.reconnect_delay_max_ms);
-        let doubled = base.saturating_mul(1 << (self.in_a_row - 1).min(20)).clamp(base, max);
+        let doubled = self.doubled(self.in_a_row - 1);
         let half = doubled / 2;
         self.pause_until = now + half + random.below((doubled - half + 1) as u64) as Millis;
+    }
+
+    /// The first pause, doubled so many times.
+    fn doubled(&self, times: u32) -> Millis {
+        let (base, max) =
+            (self.settings.reconnect_delay_base_ms, self.settings.reconnect_delay_max_ms);
+        base.saturating_mul(1 << times.min(20)).clamp(base, max)
     }
 
     fn recovery_max_ms(&self) -> Millis {
@@ -203,6 +218,7 @@ impl Breaker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::HOUR;
 
     fn breaker() -> (Breaker, Random) {
         let settings = Settings {
@@ -282,11 +298,30 @@ mod tests {
     fn a_lost_connection_is_no_failure_and_is_soon_replaced() {
         let (mut breaker, mut random) = breaker();
         for n in 0..50 {
+            let now = n * MINUTE;
             breaker.data();
-            breaker.lost(n * 100, &mut random);
-            assert!(wait(&breaker, n * 100) <= SECOND);
+            breaker.lost(now, MINUTE, &mut random);
+            assert!(wait(&breaker, now) <= SECOND);
         }
-        assert_eq!(breaker.state(5_000), State::Closed);
+        assert_eq!(breaker.state(50 * MINUTE), State::Closed);
+    }
+
+    #[test]
+    fn brief_connections_in_a_row_come_ever_more_seldom_until_one_lives_longer() {
+        let (mut breaker, mut random) = breaker();
+        let (mut now, mut tried) = (0, 0);
+        while now < HOUR {
+            breaker.data();
+            breaker.lost(now, SECOND, &mut random);
+            now = breaker.connect_at(now) + SECOND;
+            tried += 1;
+            assert!(tried > 4 || now < 15 * SECOND, "the first ones cost little: {now}");
+        }
+        assert!((HOUR / MINUTE..HOUR / (20 * SECOND)).contains(&tried), "{tried} within an hour");
+        assert_eq!((breaker.state(now), breaker.failures()), (State::Closed, 0));
+        breaker.lost(now, MINUTE, &mut random);
+        breaker.lost(now, SECOND, &mut random);
+        assert!(wait(&breaker, now) <= SECOND);
     }
 
     #[test]

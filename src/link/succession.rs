@@ -106,7 +106,8 @@ impl Link {
         self.log(Level::Warn, format!("connection {conn} {end}: {cause}"));
         self.books.failed(now, cause.clone());
         if gone.has_data && fate != Fate::Silent {
-            self.breaker.lost(now, &mut self.random);
+            let lived_ms = gone.since.map_or(0, |since| now - since);
+            self.breaker.lost(now, lived_ms, &mut self.random);
         } else if self.breaker.failed(now, &mut self.random) {
             let rest_ms = self.breaker.connect_at(now) - now;
             let (failures, rest) = (self.breaker.failures(), format_length(rest_ms));
