@@ -21,6 +21,7 @@ mod capacity;
 mod connection;
 mod health;
 mod message;
+mod sharing;
 mod succession;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -88,6 +89,11 @@ pub struct Link {
     last: u64,
     /// What was reported as acked.
     told: BTreeSet<Series>,
+    /// Whether the connections' shares are to be made anew, and what was told compared with what is
+    /// there. Both walk all series, which no frame alone may cause: they come by the thousands.
+    stale: bool,
+    /// How many series the next one lacks of those that the current one has.
+    lacks: usize,
     books: Books,
     effects: VecDeque<Effect>,
 }
@@ -114,6 +120,8 @@ impl Link {
             next: None,
             last: 0,
             told: BTreeSet::new(),
+            stale: false,
+            lacks: 0,
             books: Books::default(),
             effects: VecDeque::new(),
         }
@@ -166,6 +174,7 @@ impl Link {
     }
 
     fn obey(&mut self, now: Now, order: Order) {
+        self.stale = true;
         match order {
             Order::Want(wanted) => {
                 if !wanted.is_subset(&self.wanted) {
@@ -213,13 +222,17 @@ impl Link {
     /// rows, and nothing else.
     fn feed(&mut self, now: Now, conn: u64, what: session::Input) -> bool {
         let Some(it) = self.find(conn) else { return true };
+        let mut acked = it.session.acked().len();
         it.session.on(now, what);
         let (mut rows, mut others) = (false, false);
         while let Some(effect) = self.find(conn).and_then(|it| it.session.next()) {
+            acked += usize::from(matches!(effect, session::Effect::Acked(_)));
             let first = self.take(now.local, conn, effect);
             rows |= first.is_some();
             others |= first != Some(false);
         }
+        // What a session does not have any more, only its count tells.
+        self.stale |= self.find(conn).is_none_or(|it| it.session.acked().len() != acked);
         rows && !others
     }
 
@@ -231,8 +244,7 @@ impl Link {
                 return Some(self.prove(conn));
             }
             session::Effect::Send(request) => self.effects.push_back(Effect::Send(conn, request)),
-            // What is acked is found by comparison.
-            session::Effect::Acked(_) => {}
+            session::Effect::Acked(series) => self.acked(now, conn, series),
             session::Effect::Refused { series, cause } => self.refuse(now, conn, series, &cause),
             session::Effect::LoginRefused(cause) => {
                 self.log(Level::Info, format!("connection {conn} goes on without login: {cause}"));
@@ -271,74 +283,9 @@ impl Link {
         let first = !std::mem::replace(&mut it.has_data, true);
         if first {
             self.breaker.data();
+            self.stale = true;
         }
         first
-    }
-
-    fn refuse(&mut self, now: Millis, conn: u64, series: Series, cause: &Cause) {
-        let cause = cause.to_string();
-        self.books.failed(now, cause.clone());
-        if let Some(it) = self.find(conn) {
-            it.refuse(now, &series, cause.clone());
-        }
-        if !self.connections().any(|it| it.session.acked().contains(&series)) {
-            self.told.remove(&series);
-            self.report(Report::Refused { series, cause });
-        }
-    }
-
-    /// A connection was closed because it held too many series.
-    fn overfill(&mut self, now: Millis, gone: &Connection) {
-        self.capacity.overfilled(now, gone.session.acked(), gone.asked());
-        let fits = self.capacity.fit(&self.wanted);
-        let count = fits.len();
-        for series in self.wanted.difference(&fits) {
-            let cause = format!(
-                "WebSocketSubscriptionError: the connection holds no more series than {count} \
-                 (it is polled: the stream is tried again in an hour)"
-            );
-            let report = Report::Refused { series: series.clone(), cause };
-            self.effects.push_back(Effect::Report(report));
-        }
-    }
-
-    /// Brings about what follows from all that is known.
-    fn settle(&mut self, now: Now) {
-        self.capacity.expire(now.local);
-        let (fits, step) = (self.capacity.fit(&self.wanted), self.capacity.step());
-        for conn in self.numbers() {
-            let Some(it) = self.find(conn).filter(|it| it.since.is_some()) else { continue };
-            let (leave, join) = it.share(now.local, &fits, step);
-            if !leave.is_empty() {
-                self.feed(now, conn, session::Input::Unsubscribe(leave));
-            }
-            if !join.is_empty() {
-                self.feed(now, conn, session::Input::Subscribe(join));
-            }
-        }
-        self.take_over(now.local);
-        self.tell("its subscription has ended (it is asked for anew)");
-        if self.dial_at(now.local).is_some_and(|at| at <= now.local) {
-            self.dial(now.local);
-        }
-    }
-
-    /// Reports what has changed about the series; `why` for those that are gone.
-    fn tell(&mut self, why: &str) {
-        let acked = self.connections().flat_map(|it| it.session.acked());
-        let acked: BTreeSet<Series> = acked.cloned().collect();
-        let told = std::mem::replace(&mut self.told, acked);
-        for series in told.difference(&self.told) {
-            let series = series.clone();
-            let refusal = self.current.as_ref().and_then(|it| it.refusal(&series));
-            self.effects.push_back(Effect::Report(match refusal {
-                Some(cause) => Report::Refused { cause: cause.to_owned(), series },
-                None => Report::Lost { series, cause: why.to_owned() },
-            }));
-        }
-        for series in self.told.difference(&told) {
-            self.effects.push_back(Effect::Report(Report::Acked(series.clone())));
-        }
     }
 
     /// The next one first: if the current one ends, it is ready to take its place.

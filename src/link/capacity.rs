@@ -53,9 +53,9 @@ impl Capacity {
         (self.cap, self.step) = (Some(Cap { fits, until: now + CAP_MS }), None);
     }
 
-    /// Forgets what has become old.
-    pub(super) fn expire(&mut self, now: Millis) {
-        self.cap.take_if(|cap| cap.until <= now);
+    /// Forgets what has become old; tells whether anything has.
+    pub(super) fn expire(&mut self, now: Millis) -> bool {
+        self.cap.take_if(|cap| cap.until <= now).is_some()
     }
 
     /// More is to be tried at once.

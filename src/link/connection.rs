@@ -31,6 +31,8 @@ pub(super) struct Connection {
     pub(super) due: Millis,
     /// Since when it has what the one has that it is to replace.
     pub(super) ready: Option<Millis>,
+    /// When a series was acked last.
+    pub(super) acked_at: Option<Millis>,
     /// Whether data came.
     pub(super) has_data: bool,
     /// Whether it has few series until then.
@@ -49,6 +51,7 @@ impl Connection {
             since: None,
             due: Millis::MAX,
             ready: None,
+            acked_at: None,
             has_data: false,
             on_trial: false,
             asked: BTreeSet::new(),
@@ -66,11 +69,24 @@ impl Connection {
         self.asked.len()
     }
 
-    /// Whether it has everything that the other one has, as far as it can be had.
-    pub(super) fn covers(&self, other: &Connection) -> bool {
-        let acked = self.session.acked();
-        let has = |series: &Series| acked.contains(series) || self.refused.contains_key(series);
-        other.session.acked().iter().all(has)
+    /// Whether it has a series, as far as it can be had.
+    pub(super) fn has(&self, series: &Series) -> bool {
+        self.session.acked().contains(series) || self.refused.contains_key(series)
+    }
+
+    /// How much it lacks of what the other one has.
+    pub(super) fn lacks(&self, other: &Connection) -> usize {
+        other.session.acked().iter().filter(|series| !self.has(series)).count()
+    }
+
+    /// Whether everything that it asked for is acked.
+    pub(super) fn is_settled(&self) -> bool {
+        self.asked.len() <= self.session.acked().len()
+    }
+
+    /// Whether a refused series is to be asked for again by now.
+    pub(super) fn asks_again(&self, now: Millis) -> bool {
+        self.again_at().is_some_and(|at| at <= now)
     }
 
     /// The session has given a series up.
@@ -103,9 +119,8 @@ impl Connection {
         step: Option<usize>,
     ) -> (BTreeSet<Series>, BTreeSet<Series>) {
         self.refused.retain(|series, it| it.until > now && wanted.contains(series));
-        let settled = self.asked.is_subset(self.session.acked());
         let stepped = step.map_or(usize::MAX, |step| {
-            self.asked.len().saturating_add(if settled { step } else { 0 })
+            self.asked.len().saturating_add(if self.is_settled() { step } else { 0 })
         });
         let on_trial = self.on_trial && !self.has_data;
         let room = if on_trial { stepped.min(TRIAL_SERIES) } else { stepped };
@@ -125,7 +140,10 @@ impl Connection {
 
     /// When time alone changes something.
     pub(super) fn deadline(&self) -> Option<Millis> {
-        let again = self.refused.values().map(|refusal| refusal.until).min();
-        self.session.deadline().into_iter().chain(again).min()
+        self.session.deadline().into_iter().chain(self.again_at()).min()
+    }
+
+    fn again_at(&self) -> Option<Millis> {
+        self.refused.values().map(|refusal| refusal.until).min()
     }
 }

@@ -10,6 +10,12 @@ use crate::time::{HOUR, Millis, Now, SECOND, format_length};
 
 /// A connection that is to take over has so long to get what the current one has.
 const REPLACE_MS: Millis = 10 * SECOND;
+/// It has more time while it lacks more than this part of it,
+const LACKING_PART: usize = 20;
+/// and something was acked within so long,
+const PROGRESS_MS: Millis = 3 * SECOND;
+/// but not more than this.
+const REPLACE_MAX_MS: Millis = 30 * SECOND;
 /// When it has, rows are taken from both for so long, since what the current one was sent before
 /// may still be on its way.
 const OVERLAP_MS: Millis = SECOND;
@@ -63,6 +69,7 @@ impl Link {
             self.effects.push_back(Effect::HangUp(gone.number));
         }
         self.told.clear();
+        self.stale = true;
         if was_up {
             self.log(Level::Info, format!("disconnected: {cause}"));
             self.report(Report::Down { cause: cause.to_owned() });
@@ -86,6 +93,7 @@ impl Link {
             return self.effects.push_back(Effect::HangUp(conn));
         };
         it.stand(now.local, due, on_trial);
+        self.stale = true;
         self.books.connected(now.local);
         if self.is_current(conn) {
             self.log(Level::Info, format!("connection {conn} stands"));
@@ -102,6 +110,7 @@ impl Link {
         let slot = if is_current { &mut self.current } else { &mut self.next };
         let Some(gone) = slot.take_if(|it| it.number == conn) else { return };
         self.effects.push_back(Effect::HangUp(conn));
+        self.stale = true;
         let end = if gone.since.is_some() { "is lost" } else { "failed" };
         self.log(Level::Warn, format!("connection {conn} {end}: {cause}"));
         self.books.failed(now, cause.clone());
@@ -136,8 +145,8 @@ impl Link {
 
     /// Lets the next connection take the current one's place, if it is time.
     pub(super) fn take_over(&mut self, now: Millis) {
-        if let (Some(current), Some(next)) = (&self.current, &mut self.next) {
-            let covers = next.since.is_some() && next.covers(current);
+        if let (Some(_), Some(next)) = (&self.current, &mut self.next) {
+            let covers = next.since.is_some() && self.lacks == 0;
             next.ready = if covers { next.ready.or(Some(now)) } else { None };
         }
         if self.take_over_at().is_none_or(|at| now < at) {
@@ -158,8 +167,13 @@ impl Link {
 
     /// When the next connection takes over, or is given up.
     pub(super) fn take_over_at(&self) -> Option<Millis> {
-        let (_, next) = (self.current.as_ref()?, self.next.as_ref()?);
-        let late = next.since? + REPLACE_MS;
+        let (current, next) = (self.current.as_ref()?, self.next.as_ref()?);
+        let since = next.since?;
+        let mut late = since + REPLACE_MS;
+        let has_most = self.lacks * LACKING_PART <= current.session.acked().len();
+        if let Some(at) = next.acked_at.filter(|_| !has_most) {
+            late = late.max(at + PROGRESS_MS).min(since + REPLACE_MAX_MS);
+        }
         Some(next.ready.map_or(late, |ready| late.min(ready + OVERLAP_MS)))
     }
 }

@@ -369,6 +369,61 @@ fn replacements_that_fail_open_the_breaker_and_leave_the_old_connection_alone() 
 }
 
 #[test]
+fn four_thousand_series_are_acked_one_by_one_and_replaced_in_the_time_that_it_takes() {
+    let names: Vec<String> = (0..4_000).map(|n| format!("C{n}-D")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut desk = Desk::new();
+    desk.want(&names);
+    desk.stand(1);
+    let told = desk.ack(1, &names);
+    let each =
+        |verb: &str| -> Vec<String> { names.iter().map(|name| format!("{verb} {name}")).collect() };
+    assert_eq!(told, each("acked"), "one report each, in the order in which they came");
+    desk.push(1, names[0]);
+    assert_eq!(desk.pass(AGE_MS), ["dial 2"]);
+    desk.stand(2);
+    assert_eq!(desk.ack(2, &names[..2_000]), NONE);
+    for some in names[2_000..].chunks(100).take(17) {
+        let told = desk.pass(SECOND);
+        assert!(!told.contains(&"hang up 1".to_owned()), "acknowledgements still come");
+        assert_eq!(desk.ack(2, some), NONE);
+        desk.push(2, some[0]);
+    }
+    assert_eq!(desk.pass(SECOND), NONE);
+    let told = desk.ack(2, &names[3_700..3_800]);
+    assert_eq!(told[0], "hang up 1", "nineteen of twenty are enough");
+    let lost = told.iter().filter(|told| told.starts_with("lost")).count();
+    assert_eq!((lost, told.len()), (200, 201));
+    assert_eq!(desk.ack(2, &names[3_800..]), each("acked")[3_800..]);
+}
+
+#[test]
+fn a_replacement_is_not_waited_for_when_nothing_more_is_acked() {
+    let names = ["A-B", "C-D", "E-F", "G-H", "I-J", "K-L"];
+    for (name, every_s, until_s) in [("it stops", 8, 11), ("it goes on", 2, 30)] {
+        let (mut desk, mut passed) = (Desk::replacing(&names), 0);
+        desk.push(2, names[0]);
+        let mut rest = names[1..5].iter();
+        loop {
+            let told = desk.pass(SECOND);
+            passed += 1;
+            if told.iter().any(|told| told == "hang up 1") {
+                break;
+            }
+            if passed % every_s == 0 && passed <= 8 {
+                desk.ack(2, &[rest.next().unwrap()]);
+            } else if every_s == 2 && passed % 2 == 0 {
+                // The exchange takes one back and gives it again.
+                let gone = format!(r#"{{"event":"unsubscribe","arg":{}}}"#, arg(names[0]));
+                desk.hear(2, &gone);
+                desk.ack(2, &names[..1]);
+            }
+        }
+        assert_eq!(passed, until_s, "{name}");
+    }
+}
+
+#[test]
 fn an_old_connection_that_dies_leaves_its_place_to_the_next() {
     let mut desk = Desk::replacing(&["A-B", "C-D"]);
     assert_eq!(desk.ack(2, &["A-B"]), NONE);

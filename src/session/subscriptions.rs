@@ -58,6 +58,9 @@ pub(super) struct Subscriptions {
     paused_until: Option<Millis>,
     /// Pauses since the last acknowledgement.
     pauses: u32,
+    /// Nothing is to be done before this, at the earliest: what is acknowledged meanwhile may make
+    /// it later. None where it is to be found out.
+    idle_until: Option<Millis>,
 }
 
 impl Subscriptions {
@@ -80,6 +83,7 @@ impl Subscriptions {
 
     /// These series are wanted.
     pub(super) fn want(&mut self, now: Millis, wanted: BTreeSet<Series>) {
+        self.idle_until = None;
         for series in wanted {
             // The exchange was not told yet that it was to go: asking again does no harm.
             self.leaving.remove(&series);
@@ -99,6 +103,7 @@ impl Subscriptions {
 
     /// These series are no longer wanted.
     pub(super) fn leave(&mut self, unwanted: BTreeSet<Series>) {
+        self.idle_until = None;
         for series in unwanted {
             let asked = self.asked.remove(&series).is_some_and(|asked| asked.tries > 0);
             if self.acked.remove(&series) || asked {
@@ -136,6 +141,7 @@ impl Subscriptions {
     /// subscribed anew: if it is there, this was the exchange's own doing.
     pub(super) fn lose(&mut self, now: Millis, series: Series) {
         if self.acked.contains(&series) {
+            self.idle_until = None;
             self.ask_from(now, series);
         }
     }
@@ -149,6 +155,7 @@ impl Subscriptions {
             Some(asked) => {
                 asked.heard = true;
                 asked.due = asked.due.min(now + DATA_GRACE_MS);
+                self.idle_until = self.idle_until.map(|until| until.min(asked.due));
                 true
             }
             None => self.acked.contains(series),
@@ -164,6 +171,7 @@ impl Subscriptions {
         named: Option<Series>,
         effects: &mut VecDeque<Effect>,
     ) {
+        self.idle_until = None;
         let policy = said.policy();
         let mut concerned = self.concerned(id, named);
         if policy == StreamPolicy::DropSeries && concerned.len() == 1 {
@@ -220,15 +228,20 @@ impl Subscriptions {
         effects.push_back(Effect::Refused { series, cause: Cause::Refused(said) });
     }
 
-    /// Gives up what was to be answered by now, and sends what is due.
+    /// Gives up what was to be answered by now, and sends what is due. This walks all series that
+    /// are under way, and so it does nothing while nothing can be due: it is called for each frame.
     pub(super) fn work(&mut self, now: Millis, effects: &mut VecDeque<Effect>) {
         while self.sent.front().is_some_and(|&at| at + REQUEST_RATE.window_ms <= now) {
             self.sent.pop_front();
+        }
+        if self.idle_until.is_some_and(|until| now < until) {
+            return;
         }
         self.expire(now, effects);
         if self.free_at().is_none_or(|free_at| free_at <= now) {
             self.send(now, effects);
         }
+        self.idle_until = Some(self.due_at().unwrap_or(Millis::MAX));
     }
 
     fn expire(&mut self, now: Millis, effects: &mut VecDeque<Effect>) {
@@ -288,8 +301,13 @@ impl Subscriptions {
         oldest.map(|at| at + REQUEST_RATE.window_ms).max(self.paused_until)
     }
 
-    /// When time alone changes something.
+    /// When time alone changes something, at the earliest.
     pub(super) fn deadline(&self) -> Option<Millis> {
+        let is_idle = self.asked.is_empty() && self.leaving.is_empty();
+        if is_idle { None } else { self.idle_until.or_else(|| self.due_at()) }
+    }
+
+    fn due_at(&self) -> Option<Millis> {
         let free_at = self.free_at().unwrap_or(Millis::MIN);
         let asked = self.asked.values().map(|asked| match asked.id {
             None if !asked.heard => asked.due.max(free_at),
