@@ -216,15 +216,32 @@ pub enum Trust {
 /// A series with its plan, made from what its file holds. A file that cannot be read ends its
 /// series before it began; the others go on.
 pub fn line(setup: &Setup, series: &Series, wanted: Wanted, now: Now, trust: Trust) -> Line {
-    let nothing = (series.bar.grid(), Coverage::default(), Vec::new());
-    let ((grid, coverage, unconfirmed), error) = match resume(setup, series, now, trust) {
-        Ok(found) => (found.unwrap_or(nothing), None),
-        Err(error) => (nothing, Some(error.to_string())),
-    };
+    read_line(setup, series, wanted, now, trust)
+        .unwrap_or_else(|error| unread_line(series, wanted, &error))
+}
+
+/// The same, for whoever can wait where the file cannot be read for a while.
+pub fn read_line(
+    setup: &Setup,
+    series: &Series,
+    wanted: Wanted,
+    now: Now,
+    trust: Trust,
+) -> Result<Line, StoreError> {
+    let nothing = || (series.bar.grid(), Coverage::default(), Vec::new());
+    let found = resume(setup, series, now, trust)?;
+    let (grid, coverage, unconfirmed) = found.unwrap_or_else(nothing);
     let history_only = !okx::candles_have(series.bar);
     let plan = Plan::new(grid, wanted, history_only, coverage, &unconfirmed);
+    Ok(Line::new(series.clone(), plan))
+}
+
+/// A series whose file cannot be read, given up before it began.
+pub fn unread_line(series: &Series, wanted: Wanted, error: &StoreError) -> Line {
+    let history_only = !okx::candles_have(series.bar);
+    let plan = Plan::new(series.bar.grid(), wanted, history_only, Coverage::default(), &[]);
     let mut line = Line::new(series.clone(), plan);
-    line.error = error;
+    line.error = Some(error.to_string());
     line
 }
 

@@ -4,7 +4,7 @@
 mod errand;
 mod picture;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::time::SystemTime;
 
@@ -25,12 +25,16 @@ use crate::request::{Answer, Request};
 use crate::steward::errand::Errand;
 use crate::steward::picture::Picture;
 use crate::store::order::Order;
+use crate::store::{Scope, StoreError};
 use crate::supervisor::{Chores, News};
 use crate::time::{Millis, Now, SECOND};
 use crate::view::View;
 
 /// How often the configuration file is looked at.
 const CONFIG_MS: Millis = 2 * SECOND;
+
+/// How often a file is tried that cannot be read.
+const UNREAD_MS: Millis = 10 * SECOND;
 
 /// How often it is looked whether all history is stored.
 const WHOLE_MS: Millis = 5 * SECOND;
@@ -57,6 +61,9 @@ pub struct Steward {
     notes: VecDeque<Order>,
     auditor: Sender<Series>,
     picture: Picture,
+    /// Series whose files could not be read for a while, and when that was tried last.
+    unread: BTreeSet<Series>,
+    read_at: Millis,
     /// Whether it was told that all history is stored, and when that was looked at last.
     is_whole: bool,
     whole_at: Millis,
@@ -80,23 +87,57 @@ impl Steward {
             notes: VecDeque::new(),
             is_whole: false,
             whole_at: Millis::MIN,
+            unread: BTreeSet::new(),
+            read_at: Millis::MIN,
             auditor,
         }
     }
 
     /// Has the mind keep what is configured; gives the series that are new to it.
-    pub fn configure(&self, mind: &mut Keeper, now: Now) -> Vec<Series> {
+    ///
+    /// Files that cannot be read for a while are read later: until then their series stay unknown.
+    pub fn configure(&mut self, mind: &mut Keeper, now: Now) -> Vec<Series> {
         let members = members(&self.config);
-        let all = members.iter().flat_map(Member::series);
-        let new = mind.unknown(all);
-        let lines = new.iter().map(|series| {
-            let days = members.iter().find(|member| member.instrument == series.instrument);
-            let wanted = Wanted::Days(days.map_or(1, |member| member.history_days));
-            self.line(series, wanted, now)
-        });
-        let lines = lines.collect();
+        let (mut lines, mut unread) = (Vec::new(), BTreeSet::new());
+        for member in &members {
+            let wanted = Wanted::Days(member.history_days);
+            for series in mind.unknown(member.series()) {
+                match self.read_line(&series, wanted, now) {
+                    Ok(line) => lines.push(line),
+                    Err(error) if error.scope() == Scope::ThisFile => {
+                        lines.push(engine::unread_line(&series, wanted, &error));
+                    }
+                    Err(error) => {
+                        if !self.unread.contains(&series) {
+                            warn!(target: "store", "{error}; {series} waits until it can be read");
+                        }
+                        unread.insert(series);
+                    }
+                }
+            }
+        }
+        (self.unread, self.read_at) = (unread, now.local);
+        let new = lines.iter().map(|line| line.series.clone()).collect();
         mind.configure(&members, lines, now);
         new
+    }
+
+    fn read_line(&self, series: &Series, wanted: Wanted, now: Now) -> Result<Line, StoreError> {
+        engine::read_line(&self.setup, series, wanted, now, engine::Trust::Ledger)
+    }
+
+    /// Reads again what could not be read.
+    fn read_again(&mut self, mind: &mut Keeper, now: Now) {
+        if !self.unread.is_empty() && now.local >= self.read_at.saturating_add(UNREAD_MS) {
+            self.keep_configured(mind, now);
+        }
+    }
+
+    /// Has the mind keep what is configured, and the rows counted of what is new to it.
+    fn keep_configured(&mut self, mind: &mut Keeper, now: Now) {
+        for series in &self.configure(mind, now) {
+            self.audit(series);
+        }
     }
 
     fn line(&self, series: &Series, wanted: Wanted, now: Now) -> Line {
@@ -139,10 +180,7 @@ impl Steward {
         self.config = config;
         self.is_whole = false;
         mind.pardon();
-        let new = self.configure(mind, now);
-        for series in &new {
-            self.audit(series);
-        }
+        self.keep_configured(mind, now);
         let kept = self.config.instruments.iter().filter(|known| known.enabled).count();
         info!(target: "config", "taken in, instruments: {kept}");
     }
@@ -206,7 +244,10 @@ impl Steward {
         }
         self.whole_at = now.local;
         let lines = || mind.lines();
-        if lines().next().is_some() && lines().all(|line| line.is_done(now)) {
+        if self.unread.is_empty()
+            && lines().next().is_some()
+            && lines().all(|line| line.is_done(now))
+        {
             self.is_whole = true;
             let (bars, series) = (lines().map(Line::stored).sum::<i64>(), lines().count());
             let failed = match lines().filter(|line| line.error.is_some()).count() {
@@ -249,6 +290,7 @@ impl Chores for Steward {
             self.leave(mind, now);
         } else {
             self.look_at_config(mind, now);
+            self.read_again(mind, now);
             self.look_at_history(mind, now);
             self.report(mind, now);
         }

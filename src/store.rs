@@ -85,7 +85,8 @@ pub enum Scope {
     ThisFile,
     /// Every file in the folder: a full or failing disk.
     WholeDisk,
-    /// This file, for a while: another program holds its lock.
+    /// This file, for a while: another program holds its lock, or the process has as many files
+    /// open as it may.
     Busy,
 }
 
@@ -158,7 +159,10 @@ impl StoreError {
         let StoreError::Sql { source, .. } = self else { return Scope::ThisFile };
         match source.sqlite_error_code() {
             Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => Scope::WholeDisk,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Scope::Busy,
+            // SQLite does not say why it cannot open a file, and descriptors come back.
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::CannotOpen) => {
+                Scope::Busy
+            }
             _ => Scope::ThisFile,
         }
     }
@@ -221,6 +225,31 @@ impl std::error::Error for StoreError {
             StoreError::Io { source, .. } => Some(source),
             StoreError::Sql { source, .. } => Some(source),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn what_a_failure_concerns_follows_from_its_code() {
+        let cases = [
+            ("another program has it", ffi::SQLITE_BUSY, Scope::Busy),
+            ("another connection has it", ffi::SQLITE_LOCKED, Scope::Busy),
+            ("no descriptor is left", ffi::SQLITE_CANTOPEN, Scope::Busy),
+            ("no room", ffi::SQLITE_FULL, Scope::WholeDisk),
+            ("the disk fails", ffi::SQLITE_IOERR_WRITE, Scope::WholeDisk),
+            ("not a database", ffi::SQLITE_NOTADB, Scope::ThisFile),
+            ("malformed", ffi::SQLITE_CORRUPT, Scope::ThisFile),
+        ];
+        for (name, code, scope) in cases {
+            let source = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            let error = StoreError::sql(Path::new("A-USDT.db"), "commit")(source);
+            assert_eq!(error.scope(), scope, "{name}");
         }
     }
 }

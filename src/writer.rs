@@ -294,7 +294,12 @@ impl Scribe {
                 self.writer.files.close(&work.instrument);
                 self.give_up(&work, error);
             }
-            Scope::WholeDisk | Scope::Busy => self.give_up(&work, error),
+            Scope::WholeDisk | Scope::Busy => {
+                if patient && self.end.is_none() {
+                    warn!(target: "writer", "{error}: it is left for now, and tried again later");
+                }
+                self.give_up(&work, error);
+            }
         }
     }
 

@@ -632,6 +632,24 @@ fn a_damaged_file_silences_its_instrument_alone() {
     assert!(world.asked_since(begin).len() > 4, "all of history");
 }
 
+/// Its file could not be opened when the configuration was taken in.
+#[test]
+fn a_series_whose_plan_comes_later_is_kept_from_then_on() {
+    let members = [member(0, &["1m"], HYBRID), member(1, &["1m"], HYBRID)];
+    let mut world = World::new(&members[..1]);
+    world.run(MINUTE);
+    world.keeper.configure(&members, Vec::new(), world.now());
+    world.run(2 * MINUTE);
+    assert!(world.keeper.line(&series_of(1, "1m")).is_none());
+    assert_eq!((world.mode(0), world.keeper.take_damages()), (Mode::Stream, Vec::new()));
+    let new = world.keeper.unknown(members.iter().flat_map(Member::series));
+    assert_eq!(new, [series_of(1, "1m")]);
+    world.keeper.configure(&members, new.iter().map(line).collect(), world.now());
+    world.run(2 * MINUTE);
+    assert_eq!([world.mode(0), world.mode(1)], [Mode::Stream; 2]);
+    world.assert_whole();
+}
+
 #[test]
 fn rows_that_were_deleted_behind_its_back_are_fetched_again() {
     let mut world = World::new(&[member(0, &["1m"], HYBRID)]);

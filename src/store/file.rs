@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -72,7 +73,13 @@ impl Book {
 impl File {
     /// Opens a file, and makes or migrates it where needed.
     pub fn open(path: &Path, identity: &Identity) -> Result<File, StoreError> {
-        let failed = StoreError::sql(path, "open the file for writing");
+        let doing = "open the file for writing";
+        if path.is_dir() {
+            // SQLite would say what it says where descriptors are short, and that passes.
+            let source = io::ErrorKind::IsADirectory.into();
+            return Err(StoreError::Io { path: path.to_owned(), doing, source });
+        }
+        let failed = StoreError::sql(path, doing);
         let mut conn = Connection::open(path).map_err(&failed)?;
         schema::prepare(&mut conn, path, identity)?;
         // A file that makes room for another one closes at once; its log waits for a quiet moment.

@@ -285,6 +285,17 @@ fn a_damaged_file_fails_alone_and_is_left_as_it_is() {
 }
 
 #[test]
+fn a_folder_in_the_place_of_a_file_fails_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("A-USDT.db")).unwrap();
+    let mut bench = Bench::start_in(dir, true);
+    bench.store("A-USDT", 1, vec![bar(1, 1.0, true)]);
+    let told = bench.hear("the page");
+    assert!(told.starts_with("broken 1: ") && told.contains("is a directory"), "{told}");
+    assert_eq!(bench.end(), 0);
+}
+
+#[test]
 fn a_file_that_somebody_has_locked_is_tried_again_while_others_go_on() {
     let mut bench = Bench::start(true);
     bench.push("A-USDT", vec![bar(1, 1.0, true)]);
