@@ -161,7 +161,13 @@ impl Control {
         self.flights.get(&ticket)?.line
     }
 
-    /// Requests that went out, so far.
+    /// Whether a request for an instrument is under way, or its answer on the way to the disk.
+    pub fn is_asking(&self, instrument: &Instrument) -> bool {
+        let lines = self.flights.values().filter_map(|flight| flight.line);
+        lines.into_iter().any(|place| self.lines[place].series.instrument == *instrument)
+    }
+
+    /// Requests that went out, so far: the last ticket.
     pub fn requests(&self) -> u64 {
         self.tickets
     }

@@ -67,6 +67,10 @@ enum Due {
 #[derive(Clone, Copy, Debug)]
 struct Failing {
     since: Millis,
+    /// The last time.
+    at: Millis,
+    /// Since when it was the only one.
+    alone_since: Option<Millis>,
     times: u32,
     until: Millis,
 }
@@ -200,7 +204,9 @@ impl<P> Queue<P> {
     /// for a second, the next time for two, up to `pause_max_ms`.
     pub fn put_back(&mut self, now: Millis, work: Work<P>, pause_max_ms: Millis) {
         self.rows += work.rows();
-        let (since, times) = work.failing.map_or((now, 0), |f| (f.since, f.times));
+        let failing = work.failing;
+        let (since, times) = failing.map_or((now, 0), |failing| (failing.since, failing.times));
+        let alone_since = failing.and_then(|failing| failing.alone_since);
         let pause_ms = (PAUSE_MS << times.min(10)).min(pause_max_ms);
         let waiting = self.file(&work.instrument);
         work.pages.into_iter().rev().for_each(|page| waiting.pages.push_front(page));
@@ -213,7 +219,8 @@ impl<P> Queue<P> {
             }
             waiting.pushes.insert(heard.bar, heard);
         }
-        waiting.failing = Some(Failing { since, times: times + 1, until: now + pause_ms });
+        let (times, until) = (times + 1, now + pause_ms);
+        waiting.failing = Some(Failing { since, at: now, alone_since, times, until });
         self.rows -= merged;
         self.schedule(&work.instrument);
     }
@@ -374,6 +381,21 @@ impl<P> Work<P> {
     /// How long the commits of this file have been failing.
     pub fn failing_ms(&self, now: Millis) -> Millis {
         self.failing.map_or(0, |failing| now - failing.since)
+    }
+
+    /// Notes that it has failed again. `others_at` is when another file took a commit last; tells
+    /// for how long this one is known to fail alone, if others did since it failed before.
+    pub fn fails_alone_ms(&mut self, now: Millis, others_at: Option<Millis>) -> Option<Millis> {
+        let failing = self.failing.as_mut()?;
+        if others_at.is_none_or(|at| at <= failing.at) {
+            return None;
+        }
+        Some(now - *failing.alone_since.get_or_insert(now))
+    }
+
+    /// Whether it was ever known to be the only one that fails, since it does.
+    pub fn has_failed_alone(&self) -> bool {
+        self.failing.is_some_and(|failing| failing.alone_since.is_some())
     }
 
     fn rows(&self) -> usize {

@@ -33,6 +33,9 @@ use crate::view::View;
 /// How often the configuration file is looked at.
 const CONFIG_MS: Millis = 2 * SECOND;
 
+/// How long a file that is to be deleted waits for its pages, which time out sooner.
+const PURGE_WAIT_MS: Millis = 12 * SECOND;
+
 /// How often a file is tried that cannot be read.
 const UNREAD_MS: Millis = 10 * SECOND;
 
@@ -41,6 +44,16 @@ const WHOLE_MS: Millis = 5 * SECOND;
 
 /// Reads the configuration anew.
 pub type Reload = Box<dyn Fn() -> Result<Config, ConfigError>>;
+
+/// Somebody waits for the file of an instrument to be deleted.
+struct Purge {
+    instrument: Instrument,
+    answers: Sender<Answer>,
+    /// Until when pages are waited for that are under way, local time.
+    wait_until: Millis,
+    /// Whether the writer was told.
+    is_ordered: bool,
+}
 
 /// The steward.
 pub struct Steward {
@@ -53,8 +66,7 @@ pub struct Steward {
     /// Why a changed file was refused.
     refusal: Option<String>,
     errands: BTreeMap<u64, Errand>,
-    /// Who waits for the file of an instrument to be deleted.
-    purges: Vec<(Instrument, Sender<Answer>)>,
+    purges: Vec<Purge>,
     number: u64,
     /// Whether the end was told of.
     is_leaving: bool,
@@ -208,13 +220,27 @@ impl Steward {
                     // The command has edited the file a moment ago.
                     self.take_in_config(mind, now);
                 }
-                if self.config.instrument(&instrument).is_some() {
-                    let words = format!("{instrument} is still configured: remove it first");
-                    let _ = answers.try_send(Answer::Refused(words));
-                } else {
-                    self.notes.push_back(Order::Purge(instrument.clone()));
-                    self.purges.push((instrument, answers));
-                }
+                let wait_until = now.local + PURGE_WAIT_MS;
+                self.purges.push(Purge { instrument, answers, wait_until, is_ordered: false });
+                self.purge(mind, now);
+            }
+        }
+    }
+
+    /// Has those files deleted for which no page is under way any more: it would come back with it.
+    fn purge(&mut self, mind: &Keeper, now: Now) {
+        let (config, control) = (&self.config, mind.control());
+        let configured = |it: &mut Purge| config.instrument(&it.instrument).is_some();
+        let refused = |it: &mut Purge| !it.is_ordered && configured(it);
+        for Purge { instrument, answers, .. } in self.purges.extract_if(.., refused) {
+            let words = format!("{instrument} is still configured: remove it first");
+            let _ = answers.try_send(Answer::Refused(words));
+        }
+        for it in self.purges.iter_mut().filter(|it| !it.is_ordered) {
+            if now.local >= it.wait_until || !control.is_asking(&it.instrument) {
+                it.is_ordered = true;
+                let (instrument, ticket) = (it.instrument.clone(), control.requests());
+                self.notes.push_back(Order::Purge { instrument, ticket });
             }
         }
     }
@@ -264,6 +290,8 @@ impl Steward {
             let words = "stopping: what is under way is waited for, by a second signal it is not";
             info!(target: "daemon", "{words}");
         }
+        // Who is not answered deletes the file itself, once the daemon has ended.
+        self.purges.retain(|purge| purge.is_ordered);
         for (number, mut errand) in std::mem::take(&mut self.errands) {
             let view = View { stopped: true, ..errand.view(number, mind, now) };
             errand.stop(view);
@@ -291,6 +319,7 @@ impl Chores for Steward {
         } else {
             self.look_at_config(mind, now);
             self.read_again(mind, now);
+            self.purge(mind, now);
             self.look_at_history(mind, now);
             self.report(mind, now);
         }
@@ -305,8 +334,8 @@ impl Chores for Steward {
                 self.errands.values_mut().for_each(|errand| errand.audited(&audit.series));
             }
             News::Purged(instrument, error) => {
-                let gone = |(name, _): &mut (Instrument, _)| *name == instrument;
-                for (_, answers) in self.purges.extract_if(.., gone) {
+                let gone = |it: &mut Purge| it.is_ordered && it.instrument == instrument;
+                for Purge { answers, .. } in self.purges.extract_if(.., gone) {
                     let answer = error.clone().map_or(Answer::Purged, Answer::Refused);
                     // Who does not take it has left.
                     let _ = answers.try_send(answer);

@@ -98,6 +98,16 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// The file was deleted after this was asked for.
+    Purged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The same failure has come again and again, while the other files took commits.
+    Alone {
+        /// The last of them.
+        error: Box<StoreError>,
+    },
     /// The file was written by a later version of the program.
     Newer {
         /// The file.
@@ -156,7 +166,11 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the other instruments can go on.
     pub fn scope(&self) -> Scope {
-        let StoreError::Sql { source, .. } = self else { return Scope::ThisFile };
+        let source = match self {
+            StoreError::Purged { .. } => return Scope::Busy,
+            StoreError::Sql { source, .. } => source,
+            _ => return Scope::ThisFile,
+        };
         match source.sqlite_error_code() {
             Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => Scope::WholeDisk,
             // SQLite does not say why it cannot open a file, and descriptors come back.
@@ -165,6 +179,13 @@ impl StoreError {
             }
             _ => Scope::ThisFile,
         }
+    }
+
+    /// Whether it may be the disk under this file alone that fails, and not a full one, which takes
+    /// small commits longer than large ones.
+    pub fn is_failing_disk(&self) -> bool {
+        let StoreError::Sql { source, .. } = self else { return false };
+        source.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
     }
 
     /// Wraps SQLite's errors with the file and the deed.
@@ -181,6 +202,12 @@ impl fmt::Display for StoreError {
         match self {
             StoreError::Missing { path } => {
                 write!(f, "{}: no such file: sync the instrument first", path.display())
+            }
+            StoreError::Purged { path } => {
+                write!(f, "{}: deleted meanwhile: ask for it again", path.display())
+            }
+            StoreError::Alone { error } => {
+                write!(f, "{error}, again and again, while the other files take commits")
             }
             StoreError::Newer { path, found } => write!(
                 f,
@@ -224,6 +251,7 @@ impl std::error::Error for StoreError {
         match self {
             StoreError::Io { source, .. } => Some(source),
             StoreError::Sql { source, .. } => Some(source),
+            StoreError::Alone { error } => error.source(),
             _ => None,
         }
     }

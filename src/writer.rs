@@ -9,7 +9,7 @@
 //! **Invariant:** it keeps no more than fits the queue. On a disk that takes nothing the queue
 //! fills up, then the channel, and then the senders wait.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -40,6 +40,8 @@ const STALL_MAX_MS: Millis = 30 * SECOND;
 const BUSY_PAUSE_MAX_MS: Millis = 8 * SECOND;
 /// When a locked file is given up: by the daemon, and by a command that somebody waits for.
 const BUSY_PATIENCE_MS: (Millis, Millis) = (MINUTE, 10 * SECOND);
+/// When a file is given up that fails as on a broken disk while others take commits.
+const ALONE_MS: Millis = MINUTE;
 /// How often somebody's hurry is looked for during a pause.
 const HURRY_MS: Millis = 250;
 
@@ -148,8 +150,11 @@ struct Scribe {
     writer: Writer,
     queue: Queue<Batch>,
     stall: Option<Stall>,
-    /// Instruments whose file was deleted: a push that was under way must not bring it back.
-    purged: BTreeSet<Instrument>,
+    /// Instruments whose file was deleted, and the last ticket that was given out before: what was
+    /// under way must not bring it back.
+    purged: BTreeMap<Instrument, u64>,
+    /// When a file has taken a commit last.
+    committed_at: Option<Millis>,
     compact: bool,
     end: Option<End>,
 }
@@ -160,7 +165,8 @@ impl Scribe {
             queue: Queue::new(writer.commit_interval_ms),
             writer,
             stall: None,
-            purged: BTreeSet::new(),
+            purged: BTreeMap::new(),
+            committed_at: None,
             compact: false,
             end: None,
         }
@@ -212,17 +218,21 @@ impl Scribe {
     fn hear(&mut self, order: Order) {
         match order {
             Order::Store(batch) => {
+                let last = self.purged.get(&batch.instrument);
+                if last.is_some_and(|&last| batch.ticket <= last) {
+                    return self.refuse(&batch);
+                }
                 self.purged.remove(&batch.instrument);
                 let (instrument, rows) = (batch.instrument.clone(), batch.entry.page.rows.len());
                 self.queue.store(&instrument, rows, batch);
             }
             Order::Push(Push { series, rows, refused, arrived, at }) => {
-                if !self.purged.contains(&series.instrument) {
+                if !self.purged.contains_key(&series.instrument) {
                     self.queue.push(&series, rows, refused, arrived, at);
                 }
             }
             Order::NoteError { series, error } => self.note_error(&series, &error),
-            Order::Purge(instrument) => self.purge(instrument),
+            Order::Purge { instrument, ticket } => self.purge(instrument, ticket),
             Order::Compact => self.compact = true,
             Order::Stop => self.end = Some(End::Stopped),
         }
@@ -252,6 +262,7 @@ impl Scribe {
 
     fn tell_stored(&mut self, work: &Work<Batch>, stored: Vec<Stored>) {
         let (now, instrument) = (self.now(), &work.instrument);
+        self.committed_at = Some(now);
         debug!(target: "writer", "{instrument}: on disk, pages: {}", stored.len());
         if self.stall.take().is_some() {
             self.tell(Receipt::Resumed);
@@ -278,13 +289,24 @@ impl Scribe {
     }
 
     /// Keeps what may be stored later, and gives up what may not.
-    fn fail(&mut self, work: Work<Batch>, error: StoreError) {
+    fn fail(&mut self, mut work: Work<Batch>, error: StoreError) {
         let (now, patient) = (self.now(), self.writer.patient);
         let patience_ms = if patient { BUSY_PATIENCE_MS.0 } else { BUSY_PATIENCE_MS.1 };
         match error.scope() {
             Scope::WholeDisk if patient && self.end.is_none() => {
+                // A file on a bad place of the disk says what all say where the disk is gone.
+                let may_be_alone = error.is_failing_disk();
+                let others_at = self.committed_at.filter(|_| may_be_alone);
+                let alone_ms = work.fails_alone_ms(now, others_at);
+                if alone_ms.is_some_and(|alone_ms| alone_ms >= ALONE_MS) {
+                    self.writer.files.close(&work.instrument);
+                    return self.give_up(&work, StoreError::Alone { error: Box::new(error) });
+                }
+                let is_alone = may_be_alone && work.has_failed_alone();
                 self.queue.put_back(now, work, STALL_MAX_MS);
-                self.stall(now, error);
+                if !is_alone {
+                    self.stall(now, error);
+                }
             }
             Scope::Busy if work.failing_ms(now) < patience_ms && self.end.is_none() => {
                 debug!(target: "writer", "{error}: it is tried again");
@@ -341,16 +363,21 @@ impl Scribe {
         }
     }
 
-    fn purge(&mut self, instrument: Instrument) {
+    fn purge(&mut self, instrument: Instrument, ticket: u64) {
         let work = self.queue.remove(&instrument);
         let error = self.writer.files.purge(&instrument).err().map(Arc::new);
-        let path = self.writer.files.path(&instrument);
         for batch in work.iter().flat_map(Work::pages) {
-            let error = Arc::new(StoreError::Missing { path: path.clone() });
-            self.tell(Receipt::Broken { ticket: batch.ticket, error });
+            self.refuse(batch);
         }
-        self.purged.insert(instrument.clone());
+        self.purged.insert(instrument.clone(), ticket);
         self.tell(Receipt::Purged { instrument, error });
+    }
+
+    /// A page was asked for before its file was deleted.
+    fn refuse(&mut self, batch: &Batch) {
+        let path = self.writer.files.path(&batch.instrument);
+        let error = Arc::new(StoreError::Purged { path });
+        self.tell(Receipt::Broken { ticket: batch.ticket, error });
     }
 
     /// Does what is better done while nobody waits, one thing at a time; tells whether there was

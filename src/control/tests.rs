@@ -104,6 +104,24 @@ fn history_waits_until_every_newest_page_is_on_disk() {
 }
 
 #[test]
+fn an_instrument_is_asked_for_until_its_answer_is_on_disk() {
+    let mut control = control(2, 1, 1);
+    read_clock(&mut control);
+    let action = control.next(now(0)).unwrap();
+    let name = asked(&action).0;
+    let is_asking = |control: &Control| {
+        ["C0-USDT", "C1-USDT"].map(|name| control.is_asking(&name.parse().unwrap()))
+    };
+    assert_eq!(is_asking(&control), ["C0-USDT", "C1-USDT"].map(|other| other == name));
+    // Nobody wants it any more, but its page is under way all the same.
+    let place = control.place_of(action.ticket).unwrap();
+    control.retire(place);
+    assert_eq!(is_asking(&control), ["C0-USDT", "C1-USDT"].map(|other| other == name));
+    answer(&mut control, &action);
+    assert_eq!(is_asking(&control), [false; 2]);
+}
+
+#[test]
 fn series_take_turns_and_few_requests_are_under_way() {
     let mut control = control(3, 10, 3);
     read_clock(&mut control);

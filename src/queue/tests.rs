@@ -339,3 +339,31 @@ proptest! {
         prop_assert_eq!(drive.told.values(), drive.heard.values());
     }
 }
+
+#[test]
+fn a_file_fails_alone_while_others_take_commits() {
+    let mut bench = Bench::new();
+    bench.page(0, 1, 1);
+    let cases = [
+        ("for the first time", 0, Some(-1), None, false),
+        ("when nothing was committed since", 10, Some(0), None, false),
+        ("when another file took a commit", 20, Some(15), Some(0), true),
+        ("again", 30, Some(29), Some(10), true),
+        ("when the others fail, too", 40, Some(29), None, true),
+        ("when they go on", 50, Some(49), Some(30), true),
+    ];
+    for (name, second, others_at, alone, has) in cases {
+        let now = second * SECOND;
+        let mut work = bench.queue.next(now).expect(name);
+        let others_at = others_at.map(|at: Millis| at * SECOND);
+        let alone_ms = alone.map(|seconds: Millis| seconds * SECOND);
+        assert_eq!(work.fails_alone_ms(now, others_at), alone_ms, "{name}");
+        assert_eq!(work.has_failed_alone(), has, "{name}");
+        bench.queue.put_back(now, work, 8 * SECOND);
+    }
+    // A commit ends it.
+    drop(bench.queue.next(60 * SECOND));
+    bench.page(0, 1, 2);
+    let mut work = bench.queue.next(60 * SECOND).unwrap();
+    assert_eq!(work.fails_alone_ms(60 * SECOND, Some(60 * SECOND)), None);
+}

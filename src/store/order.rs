@@ -48,9 +48,14 @@ pub enum Order {
         /// In words.
         error: String,
     },
-    /// Delete an instrument's file. What the stream still pushes of it is dropped, until a page of
-    /// it comes.
-    Purge(Instrument),
+    /// Delete an instrument's file. What was still under way of it is dropped, until a page comes
+    /// that was asked for later.
+    Purge {
+        /// Whose file.
+        instrument: Instrument,
+        /// The last ticket that was given out before.
+        ticket: u64,
+    },
     /// Nothing more is to come: write files anew that have grown much.
     Compact,
     /// Commit what came before this and end, without moving logs into files.

@@ -295,6 +295,27 @@ fn a_folder_in_the_place_of_a_file_fails_at_once() {
     assert_eq!(bench.end(), 0);
 }
 
+/// Its file is the memory of this process, of which the first page cannot be read.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_on_a_bad_place_of_the_disk_holds_the_others_up_only_once() {
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/proc/self/mem", dir.path().join("A-USDT.db")).unwrap();
+    let mut bench = Bench::start_in(dir, true);
+    bench.store("A-USDT", 1, vec![bar(1, 1.0, true)]);
+    let told = bench.hear("a failing disk");
+    assert!(told.starts_with("stalled: ") && told.contains("I/O"), "{told}");
+    bench.store("B-USDT", 2, vec![bar(1, 1.0, true)]);
+    assert_eq!(bench.hear("another file"), "resumed");
+    assert_eq!(bench.hear("its page"), "stored 2: 1");
+    bench.store("B-USDT", 3, vec![bar(2, 1.0, true)]);
+    assert_eq!(bench.hear("its next page"), "stored 3: 1");
+    bench.orders = None;
+    let told = bench.hear("the last try");
+    assert!(told.starts_with("broken 1: ") && told.contains("I/O"), "{told}");
+    assert_eq!(bench.end(), 0);
+}
+
 #[test]
 fn a_file_that_somebody_has_locked_is_tried_again_while_others_go_on() {
     let mut bench = Bench::start(true);
@@ -318,11 +339,15 @@ fn a_purged_file_stays_gone_until_it_is_asked_for() {
     let mut bench = Bench::start(true);
     bench.store("A-USDT", 1, vec![bar(1, 1.0, true)]);
     assert_eq!(bench.hear("a page"), "stored 1: 1");
-    bench.send(Order::Purge("A-USDT".parse().unwrap()));
+    bench.send(Order::Purge { instrument: "A-USDT".parse().unwrap(), ticket: 2 });
     bench.push("A-USDT", vec![bar(2, 1.0, true)]);
     assert_eq!(bench.hear("the end of the file"), "purged A-USDT");
-    bench.store("B-USDT", 2, vec![bar(1, 1.0, true)]);
-    assert_eq!(bench.hear("a page after it"), "stored 2: 1");
+    bench.store("A-USDT", 2, vec![bar(2, 1.0, true)]);
+    let told = bench.hear("a page that was under way");
+    assert!(told.starts_with("broken 2: ") && told.contains("deleted meanwhile"), "{told}");
+    bench.push("A-USDT", vec![bar(2, 1.0, true)]);
+    bench.store("B-USDT", 1, vec![bar(1, 1.0, true)]);
+    assert_eq!(bench.hear("a page after it"), "stored 1: 1");
     assert!(!bench.path("A-USDT").exists());
     bench.store("A-USDT", 3, vec![bar(1, 1.0, true)]);
     assert_eq!(bench.hear("a page of it"), "stored 3: 1");
@@ -330,7 +355,7 @@ fn a_purged_file_stays_gone_until_it_is_asked_for() {
     assert_eq!(bench.hear("a push of it"), "pushed A-USDT 1m");
 
     fs::create_dir(bench.path("C-USDT")).unwrap();
-    bench.send(Order::Purge("C-USDT".parse().unwrap()));
+    bench.send(Order::Purge { instrument: "C-USDT".parse().unwrap(), ticket: 4 });
     let told = bench.hear("a file that cannot be deleted");
     assert!(told.contains("C-USDT.db: cannot delete it"), "{told}");
     bench.end();
