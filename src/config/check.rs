@@ -1,5 +1,6 @@
 //! From the raw form of a configuration to the checked one: every key, its type and its bounds.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
@@ -188,7 +189,7 @@ fn circuit_breaker(root: &Section, default: CircuitBreaker) -> CircuitBreaker {
 }
 
 fn instruments(list: &Slot) -> Vec<InstrumentConfig> {
-    let mut seen: Vec<(Instrument, usize)> = Vec::new();
+    let mut seen: BTreeMap<Instrument, usize> = BTreeMap::new();
     let mut configs = Vec::new();
     for element in list.list().unwrap_or_default() {
         let Some(section) = element.section(&INSTRUMENT_KEYS) else { continue };
@@ -197,11 +198,11 @@ fn instruments(list: &Slot) -> Vec<InstrumentConfig> {
             continue;
         };
         let Some(instrument) = symbol.parsed::<Instrument>() else { continue };
-        match seen.iter().find(|(other, _)| *other == instrument) {
-            Some((_, line)) => {
+        match seen.get(&instrument) {
+            Some(line) => {
                 symbol.refuse(&format!("{instrument} is given twice, first in line {line}"));
             }
-            None => seen.push((instrument.clone(), symbol.line())),
+            None => drop(seen.insert(instrument.clone(), symbol.line())),
         }
         configs.push(instrument_config(&section, InstrumentConfig::new(instrument)));
     }
@@ -235,8 +236,9 @@ fn timeframes(list: &Slot) -> Option<Vec<Bar>> {
         let Some(bar) = element.parsed::<Bar>() else { continue };
         if bars.contains(&bar) {
             element.refuse(&format!("{bar} is given twice"));
+        } else {
+            bars.push(bar);
         }
-        bars.push(bar);
     }
     Some(bars)
 }

@@ -4,6 +4,7 @@
 //! All that is wrong is collected, so that a file is mended in one go.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::Read;
@@ -21,6 +22,8 @@ use crate::time::{Millis, SECOND};
 
 /// The largest file that is read; ten thousand instruments fit.
 const FILE_BYTES_MAX: u64 = 4 << 20;
+/// More refusals than anybody reads: a file that has them is no configuration.
+const REFUSALS_MAX: usize = 1_000;
 /// How much of a refused value is shown.
 const SHOWN_MAX: usize = 40;
 /// Parts of the names of keys that would hold a secret.
@@ -77,7 +80,7 @@ pub(super) fn checked<T>(
     text: &str,
     check: impl FnOnce(&Sheet, &Object) -> T,
 ) -> Result<T, ConfigError> {
-    let sheet = Sheet { text, refusals: RefCell::default() };
+    let sheet = Sheet::new(text);
     let parsed = parse_to_ast(text, &CollectOptions::default(), &SYNTAX);
     let done = match parsed.map(|parsed| parsed.value) {
         Ok(Some(Value::Object(object))) => Some(check(&sheet, &object)),
@@ -109,17 +112,31 @@ fn lower_first(text: &str) -> String {
 /// A text under examination.
 pub(super) struct Sheet<'a> {
     text: &'a str,
+    /// Where its lines end.
+    ends: Vec<usize>,
     refusals: RefCell<Vec<Refusal>>,
 }
 
-impl Sheet<'_> {
+impl<'a> Sheet<'a> {
+    fn new(text: &'a str) -> Sheet<'a> {
+        let ends = text.bytes().enumerate().filter_map(|(at, byte)| (byte == b'\n').then_some(at));
+        Sheet { text, ends: ends.collect(), refusals: RefCell::default() }
+    }
+
     fn refuse(&self, at: usize, problem: String) {
-        let line = self.line(at);
-        self.refusals.borrow_mut().push(Refusal { line, problem });
+        if !self.is_full() {
+            let line = self.line(at);
+            self.refusals.borrow_mut().push(Refusal { line, problem });
+        }
+    }
+
+    /// Whether no more refusals are taken, so that none need be put into words.
+    fn is_full(&self) -> bool {
+        self.refusals.borrow().len() >= REFUSALS_MAX
     }
 
     fn line(&self, at: usize) -> usize {
-        1 + self.text[..at].bytes().filter(|&byte| byte == b'\n').count()
+        1 + self.ends.partition_point(|&end| end < at)
     }
 }
 
@@ -139,11 +156,12 @@ impl<'a> Section<'a> {
         known: &[&'static str],
     ) -> Section<'a> {
         let section = Section { sheet, path: path.to_owned(), object: Some(object) };
-        for (n, property) in object.properties.iter().enumerate() {
+        let mut seen = BTreeMap::new();
+        for property in object.properties.iter().take_while(|_| !sheet.is_full()) {
             let name = property.name.as_str();
-            let first = object.properties[..n].iter().find(|other| other.name.as_str() == name);
-            if let Some(first) = first {
-                let line = sheet.line(first.name.start());
+            let first = *seen.entry(name).or_insert(property.name.start());
+            if first != property.name.start() {
+                let line = sheet.line(first);
                 section.refuse_key(property, &format!("given twice, first in line {line}"));
             } else if !known.contains(&name) {
                 section.refuse_key(property, &unknown(name, known));

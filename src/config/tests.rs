@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use proptest::prelude::*;
+
 use crate::config::*;
+use crate::wire::wild;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
@@ -209,4 +212,66 @@ fn bytes_that_are_no_text_are_refused_by_line() {
     assert!(load().ends_with("c.json:2: the text is not UTF-8"), "{}", load());
     fs::write(&file, " ".repeat(5 << 20)).unwrap();
     assert!(load().contains("larger than"), "{}", load());
+}
+
+/// Checks a text as the content of a file.
+fn check_text(text: &str) -> Result<Config, ConfigError> {
+    check::config(Path::new("/etc/okx/config.json"), text, Some(Path::new("/home/me")))
+}
+
+#[test]
+fn a_file_of_any_size_and_shape_is_answered_for() {
+    let keys: String = (0..200_000).map(|n| format!("\"k{n}\":1,")).collect();
+    let symbols: String = (0..40_000).map(|n| format!("{{\"symbol\":\"A{n}-B\"}},")).collect();
+    let bad = "{\"symbol\":7,\n\"x\":[]},".repeat(100_000);
+    for (what, text, words) in [
+        ("a tower of lists", "[".repeat(1 << 20), "nesting"),
+        ("a tower of objects", "{\"instruments\":".repeat(100_000), "nesting"),
+        ("a tower in its place", format!("{{\"instruments\":{}", "[".repeat(1 << 20)), "nesting"),
+        ("many keys", format!("{{{keys}}}"), "unknown key"),
+        ("many symbols, twice", format!("{{\"instruments\":[{symbols}{symbols}]}}"), "twice"),
+        ("many refusals", format!("{{\"instruments\":[{bad}]}}"), "unknown key"),
+        ("an endless name", format!("{{\"{}\":1}}", "x".repeat(3 << 20)), "unknown key"),
+        ("an endless number", format!("{{\"sandbox\":{}}}", "9".repeat(3 << 20)), "true or false"),
+        ("an endless remark", format!("/*{}", "*".repeat(3 << 20)), "comment"),
+    ] {
+        let told = check_text(&text).unwrap_err().to_string();
+        assert!(told.contains(words), "{what}: {}", &told[..told.len().min(500)]);
+        assert!(told.lines().count() <= 12 && told.len() < 5_000, "{what}: {} bytes", told.len());
+    }
+    let symbols = format!("{{\"instruments\":[{symbols}]}}");
+    assert_eq!(check_text(&symbols).unwrap().instruments.len(), 40_000);
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_beyond_answer(
+        text in prop_oneof![
+            any::<String>(),
+            wild::json(),
+            wild::json().prop_map(|it| format!("{{\"instruments\":[{it}]}}")),
+            (prop::sample::select(check::known_keys().collect::<Vec<_>>()), wild::json())
+                .prop_map(|(key, it)| format!("{{\"{key}\": {it}}}")),
+            (prop::sample::select(check::known_keys().collect::<Vec<_>>()), wild::json()).prop_map(
+                |(key, it)| format!(
+                    "{{\"instruments\": [{{\"symbol\": \"A-B\", \"{key}\": {it}}}],
+                       \"websocket_config\": {{\"{key}\": {it}}}}}"
+                )
+            ),
+            wild::damaged(SAMPLE).prop_map(|it| String::from_utf8_lossy(&it).into_owned()),
+        ],
+    ) {
+        match check_text(&text) {
+            Ok(config) => {
+                prop_assert!(config.data_dir.is_absolute());
+                prop_assert!((1..=16).contains(&config.max_concurrent_syncs));
+                prop_assert!(config.websocket.ping_interval_ms < 30 * SECOND);
+            }
+            Err(error) => {
+                let told = error.to_string();
+                prop_assert!(!told.replace('\n', "").contains(char::is_control), "{told:?}");
+                prop_assert!(told.lines().all(|line| line.chars().count() < 600), "{told}");
+            }
+        }
+    }
 }
