@@ -439,6 +439,43 @@ mod tests {
     }
 
     #[test]
+    fn whoever_goes_on_for_ever_is_left() {
+        let soon = Timeouts { whole: Duration::from_millis(300), ..TIMEOUTS };
+        const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let large = [b"10000\r\n", &vec![b' '; 1 << 16][..], b"\r\n"].concat();
+        // What comes first, what comes again and again, how long after each other, and what is told.
+        let cases: [(&[u8], &[u8], u64, &str); 6] = [
+            (CHUNKED, &large, 0, "longer than"),
+            (b"HTTP/1.1 200 OK\r\n", &b"X: y\r\n".repeat(4_096), 0, "no answer from"),
+            (b"HTTP/1.1 200 OK\r\nX: ", &[b'y'; 4_096], 0, "no answer from"),
+            (b"HTTP/1.1 200 OK\r\nX: ", b"y", 5, "too long"),
+            (CHUNKED, b"1\r\n \r\n", 5, "too long"),
+            (b"", b"HTTP/1.1 100 Continue\r\n\r\n", 5, "no answer from"),
+        ];
+        for (first, again, pause_ms, told) in cases {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let base_url = format!("http://{}", listener.local_addr().unwrap());
+            let (first, again) = (first.to_vec(), again.to_vec());
+            let server = thread::spawn(move || {
+                let (mut socket, _) = listener.accept().unwrap();
+                let pause = Duration::from_millis(pause_ms.max(1));
+                socket.set_read_timeout(Some(pause)).unwrap();
+                let mut sent = socket.write_all(&first);
+                while sent.is_ok() {
+                    // The request is heard aside, as a pause without a sleep.
+                    let _ = (pause_ms > 0).then(|| socket.read(&mut [0]));
+                    sent = socket.write_all(&again);
+                }
+            });
+            let http = Http::with_timeouts(&options(&base_url), soon).unwrap();
+            let why = why(http.get("/x", 0).unwrap_err());
+            assert!(why.contains(told), "{told}: {why}");
+            drop(http);
+            server.join().unwrap();
+        }
+    }
+
+    #[test]
     fn base_urls_are_a_scheme_and_a_host() {
         for (text, host) in [
             ("https://www.okx.com", "www.okx.com"),

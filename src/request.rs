@@ -316,6 +316,7 @@ mod tests {
     use crate::store::query::EVERYTHING;
     use crate::view::LineView;
     use crate::view::tests::sample;
+    use crate::wire::wild;
 
     fn series(name: &str) -> Series {
         Series { instrument: name.parse().unwrap(), bar: "12Hutc".parse().unwrap() }
@@ -474,16 +475,40 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_line_is_beyond_answer(line in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (Request::decode(&line), Answer::decode(&line));
-        }
-
-        #[test]
-        fn no_damage_is_beyond_answer(at in 0usize..500, byte in any::<u8>()) {
-            let mut line = Answer::Progress(sample()).encode().into_bytes();
-            let at = at % line.len();
-            line[at] = byte;
-            let _ = Answer::decode(&line);
+        fn no_line_is_beyond_answer(
+            line in prop_oneof![
+                any::<Vec<u8>>(),
+                wild::json().prop_map(String::into_bytes),
+                wild::json().prop_map(|it| format!(r#"{{"version":1,"request":{it}}}"#).into()),
+                wild::json().prop_map(|it| format!(r#"{{"version":1,"answer":{it}}}"#).into()),
+                wild::scalar()
+                    .prop_map(|it| format!(r#"{{"version":1,"request":{{"purge":{it}}}}}"#).into()),
+                wild::damaged(fill(&[(series("BTC-USDT"), Wanted::Days(5))]).encode()),
+                wild::damaged(Answer::Progress(sample()).encode()),
+            ],
+        ) {
+            match Request::decode(&line) {
+                Ok(Request::Fill { wanted }) => {
+                    prop_assert!(!wanted.is_empty() && wanted.len() <= SERIES_MAX);
+                }
+                Ok(Request::Purge { instrument }) => {
+                    prop_assert_eq!(instrument.as_str().parse(), Ok(instrument.clone()));
+                }
+                Err(error) => prop_assert!(!error.to_string().contains(char::is_control)),
+            }
+            if let Ok(answer) = Answer::decode(&line) {
+                let words = match &answer {
+                    Answer::Progress(view) | Answer::Done(view) => {
+                        let _ = view.missing();
+                        let errors = view.lines.iter().filter_map(|line| line.error.as_deref());
+                        errors.chain(view.gave_up.as_deref()).collect::<Vec<_>>().concat()
+                    }
+                    Answer::Refused(words) => words.clone(),
+                    Answer::Purged => String::new(),
+                };
+                prop_assert!(!words.contains(char::is_control), "{words:?}");
+                prop_assert!(answer.encode().len() <= ANSWER_BYTES_MAX + 1);
+            }
         }
     }
 }
