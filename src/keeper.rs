@@ -312,6 +312,7 @@ impl Keeper {
         if let Some((place, error, damage)) = broken {
             let instrument = self.control.lines()[place].series.instrument.clone();
             self.note_damage(&instrument, &error, damage, now);
+            self.settle(now);
         }
     }
 

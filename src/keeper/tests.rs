@@ -651,6 +651,27 @@ fn a_series_whose_plan_comes_later_is_kept_from_then_on() {
 }
 
 #[test]
+fn a_damaged_file_that_a_page_has_found_is_left_at_once() {
+    let mut world = World::new(&[member(0, &["1m", "5m"], HYBRID)]);
+    world.run(2 * MINUTE + 30 * SECOND);
+    world.faults.confirm_late_ms = 34 * SECOND;
+    while world.answers.is_empty() {
+        world.run(STEP_MS);
+    }
+    let (now, ticket) = (world.now(), world.answers.remove(0).1.ticket);
+    let (error, damage) = ("malformed".to_owned(), Damage::File);
+    let broken = control::Input::Broken { ticket, error, damage };
+    world.keeper.on(now, Input::Control(broken));
+    let wanted =
+        |action| matches!(action, Some(Action::Stream(Order::Want(all))) if all.is_empty());
+    assert!(wanted(world.keeper.next(now)));
+    for name in ["1m", "5m"] {
+        let follow = world.keeper.line(&series_of(0, name)).unwrap().follows();
+        assert!(matches!(follow, Follow::Poll(_)), "{name}: {follow:?}");
+    }
+}
+
+#[test]
 fn rows_that_were_deleted_behind_its_back_are_fetched_again() {
     let mut world = World::new(&[member(0, &["1m"], HYBRID)]);
     world.run(2 * MINUTE);
