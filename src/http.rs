@@ -443,7 +443,7 @@ mod tests {
         let soon = Timeouts { whole: Duration::from_millis(300), ..TIMEOUTS };
         const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
         let large = [b"10000\r\n", &vec![b' '; 1 << 16][..], b"\r\n"].concat();
-        // What comes first, what comes again and again, how long after each other, and what is told.
+        // What comes first, what comes again and again, how long after that, and what is told.
         let cases: [(&[u8], &[u8], u64, &str); 6] = [
             (CHUNKED, &large, 0, "longer than"),
             (b"HTTP/1.1 200 OK\r\n", &b"X: y\r\n".repeat(4_096), 0, "no answer from"),

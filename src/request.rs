@@ -491,6 +491,7 @@ mod tests {
                 Ok(Request::Fill { wanted }) => {
                     prop_assert!(!wanted.is_empty() && wanted.len() <= SERIES_MAX);
                 }
+                Ok(Request::Recheck { spans, .. }) => prop_assert!(!spans.is_empty()),
                 Ok(Request::Purge { instrument }) => {
                     prop_assert_eq!(instrument.as_str().parse(), Ok(instrument.clone()));
                 }
