@@ -177,10 +177,9 @@ impl Link {
         self.stale = true;
         match order {
             Order::Want(wanted) => {
-                if !wanted.is_subset(&self.wanted) {
-                    self.capacity.lift();
-                }
-                self.wanted = wanted;
+                self.capacity.want(now.local, &wanted);
+                let before = std::mem::replace(&mut self.wanted, wanted);
+                self.refuse_overflow(&before);
                 // Who does not want a series any more needs no report that it is gone.
                 self.told.retain(|series| self.wanted.contains(series));
                 if self.wanted.is_empty() {
@@ -195,7 +194,6 @@ impl Link {
                 }
             }
             Order::Reconnect(cause) => {
-                self.capacity.lift();
                 if self.is_up() {
                     self.books.failed(now.local, cause.clone());
                 }

@@ -14,7 +14,10 @@ const STEPS: usize = 10;
 #[derive(Debug)]
 struct Cap {
     fits: BTreeSet<Series>,
-    until: Millis,
+    /// What was ever wanted since it was learnt: only what is new is a reason to try more at once.
+    known: BTreeSet<Series>,
+    /// When more is tried; `None` while that waits for the next connection.
+    until: Option<Millis>,
 }
 
 /// What was learnt of it. Times are local.
@@ -40,7 +43,13 @@ impl Capacity {
     }
 
     /// A connection was closed because it held too many of the series that it was `asked` for.
-    pub(super) fn overfilled(&mut self, now: Millis, acked: &BTreeSet<Series>, asked: usize) {
+    pub(super) fn overfilled(
+        &mut self,
+        now: Millis,
+        acked: &BTreeSet<Series>,
+        asked: usize,
+        wanted: &BTreeSet<Series>,
+    ) {
         if acked.is_empty() {
             // The close overtook the acknowledgements: small steps will tell.
             let step = self.step.map_or(asked / STEPS, |step| step / 2);
@@ -50,21 +59,43 @@ impl Capacity {
         // If it took them all, and yet did not keep them, half of them is a guess that ends soon.
         let count = if acked.len() < asked { acked.len() } else { asked.div_ceil(2) };
         let fits = acked.iter().take(count).cloned().collect();
-        (self.cap, self.step) = (Some(Cap { fits, until: now + CAP_MS }), None);
+        let (known, until) = (wanted.clone(), Some(now + CAP_MS));
+        (self.cap, self.step) = (Some(Cap { fits, known, until }), None);
     }
 
-    /// Forgets what has become old; tells whether anything has.
+    /// Whether it is time to try more, on a connection beside the current one: tells so once.
     pub(super) fn expire(&mut self, now: Millis) -> bool {
-        self.cap.take_if(|cap| cap.until <= now).is_some()
+        let until = self.cap.as_mut().and_then(|cap| cap.until.take_if(|until| *until <= now));
+        until.is_some()
     }
 
-    /// More is to be tried at once.
+    /// Other series are wanted. If some of them are new, more is to be tried at once.
+    pub(super) fn want(&mut self, now: Millis, wanted: &BTreeSet<Series>) {
+        if let Some(cap) = self.cap.as_mut().filter(|cap| !wanted.is_subset(&cap.known)) {
+            cap.known.extend(wanted.iter().cloned());
+            cap.until = Some(now);
+        }
+    }
+
+    /// Whether more waits to be tried by the next connection.
+    pub(super) fn is_untried(&self) -> bool {
+        self.cap.as_ref().is_some_and(|cap| cap.until.is_none())
+    }
+
+    /// A connection tries to hold everything, and will tell: it is not tried again for long.
+    pub(super) fn tried(&mut self, now: Millis) {
+        if let Some(cap) = &mut self.cap {
+            cap.until = Some(now + CAP_MS);
+        }
+    }
+
+    /// One connection holds more than was known.
     pub(super) fn lift(&mut self) {
         self.cap = None;
     }
 
     /// When time alone changes something.
     pub(super) fn deadline(&self) -> Option<Millis> {
-        self.cap.as_ref().map(|cap| cap.until)
+        self.cap.as_ref().and_then(|cap| cap.until)
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Connection {
     pub(super) has_data: bool,
     /// Whether it has few series until then.
     on_trial: bool,
+    /// Whether it is to show that it holds more than is known to fit.
+    pub(super) tries_all: bool,
     /// What its session was told to have.
     asked: BTreeSet<Series>,
     refused: BTreeMap<Series, Refusal>,
@@ -54,6 +56,7 @@ impl Connection {
             acked_at: None,
             has_data: false,
             on_trial: false,
+            tries_all: false,
             asked: BTreeSet::new(),
             refused: BTreeMap::new(),
         }

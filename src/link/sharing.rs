@@ -14,7 +14,12 @@ use crate::time::{Millis, Now};
 impl Link {
     /// Brings about what follows from all that is known.
     pub(super) fn settle(&mut self, now: Now) {
-        self.stale |= self.capacity.expire(now.local);
+        if self.capacity.expire(now.local)
+            && let Some(current) = self.current.as_mut().filter(|it| it.since.is_some())
+        {
+            // More is tried beside it: if that fails, it costs nothing.
+            current.due = current.due.min(now.local);
+        }
         let asks_again = self.connections().any(|it| it.asks_again(now.local));
         self.stale |= asks_again;
         let mut has_changed = false;
@@ -38,8 +43,10 @@ impl Link {
     fn share(&mut self, now: Now) {
         let (fits, step) = (self.capacity.fit(&self.wanted), self.capacity.step());
         for conn in self.numbers() {
+            let all = self.wanted.clone();
             let Some(it) = self.find(conn).filter(|it| it.since.is_some()) else { continue };
-            let (leave, join) = it.share(now.local, &fits, step);
+            let wanted = if it.tries_all { &all } else { &fits };
+            let (leave, join) = it.share(now.local, wanted, step);
             if !leave.is_empty() {
                 self.feed(now, conn, session::Input::Unsubscribe(leave));
             }
@@ -87,15 +94,16 @@ impl Link {
 
     /// A connection was closed because it held too many series.
     pub(super) fn overfill(&mut self, now: Millis, gone: &Connection) {
-        self.capacity.overfilled(now, gone.session.acked(), gone.asked());
+        let (acked, asked) = (gone.session.acked(), gone.asked());
+        self.capacity.overfilled(now, acked, asked, &self.wanted);
+        self.refuse_overflow(&BTreeSet::new());
+    }
+
+    /// Refuses what does not fit of what was not wanted before.
+    pub(super) fn refuse_overflow(&mut self, before: &BTreeSet<Series>) {
         let fits = self.capacity.fit(&self.wanted);
-        let count = fits.len();
-        for series in self.wanted.difference(&fits) {
-            let cause = format!(
-                "WebSocketSubscriptionError: the connection holds no more series than {count} \
-                 (it is polled: the stream is tried again in an hour)"
-            );
-            let report = Report::Refused { series: series.clone(), cause };
+        for series in self.wanted.difference(&fits).filter(|series| !before.contains(series)) {
+            let report = Report::Refused { series: series.clone(), cause: overflow(fits.len()) };
             self.effects.push_back(Effect::Report(report));
         }
     }
@@ -105,11 +113,15 @@ impl Link {
         let acked = self.connections().flat_map(|it| it.session.acked());
         let acked: BTreeSet<Series> = acked.cloned().collect();
         let told = std::mem::replace(&mut self.told, acked);
+        let fits = self.capacity.fit(&self.wanted);
         for series in told.difference(&self.told) {
             let series = series.clone();
             let refusal = self.current.as_ref().and_then(|it| it.refusal(&series));
             self.effects.push_back(Effect::Report(match refusal {
                 Some(cause) => Report::Refused { cause: cause.to_owned(), series },
+                None if !fits.contains(&series) => {
+                    Report::Refused { cause: overflow(fits.len()), series }
+                }
                 None => Report::Lost { series, cause: why.to_owned() },
             }));
         }
@@ -117,4 +129,12 @@ impl Link {
             self.effects.push_back(Effect::Report(Report::Acked(series.clone())));
         }
     }
+}
+
+/// Why a series is not asked for where no more than so many fit.
+fn overflow(count: usize) -> String {
+    format!(
+        "WebSocketSubscriptionError: the connection holds no more series than {count} (it is \
+         polled: the stream is tried again in an hour)"
+    )
 }

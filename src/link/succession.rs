@@ -55,7 +55,11 @@ impl Link {
             settings.credentials = None;
         }
         self.breaker.connecting(now);
-        let it = Connection::new(self.last, settings);
+        let mut it = Connection::new(self.last, settings);
+        if self.current.is_some() && self.capacity.is_untried() {
+            it.tries_all = true;
+            self.capacity.tried(now);
+        }
         let slot = if self.current.is_none() { &mut self.current } else { &mut self.next };
         *slot = Some(it);
         self.effects.push_back(Effect::Dial(self.last));
@@ -88,7 +92,10 @@ impl Link {
     /// A connection came to stand.
     pub(super) fn stand(&mut self, now: Now, conn: u64) {
         let on_trial = self.breaker.state(now.local) != State::Closed;
-        let due = now.local + self.settings.max_connection_age_ms;
+        let mut due = now.local + self.settings.max_connection_age_ms;
+        if self.is_current(conn) && self.capacity.is_untried() {
+            due = now.local + REPLACE_RETRY_MS;
+        }
         let Some(it) = self.find(conn) else {
             return self.effects.push_back(Effect::HangUp(conn));
         };
@@ -138,6 +145,9 @@ impl Link {
             self.overfill(now, &gone);
         }
         self.current = self.next.take();
+        if self.current.as_ref().is_some_and(|it| it.tries_all) {
+            self.capacity.lift();
+        }
         if self.is_up() {
             self.report(Report::Up);
         }
@@ -159,6 +169,9 @@ impl Link {
             return self.end(now, conn, cause.to_owned(), Fate::Broken);
         };
         self.log(Level::Info, format!("connection {} has taken over", next.number));
+        if next.tries_all {
+            self.capacity.lift();
+        }
         if let Some(old) = self.current.replace(next) {
             self.effects.push_back(Effect::HangUp(old.number));
         }

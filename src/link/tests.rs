@@ -468,16 +468,23 @@ fn what_does_not_fit_is_refused_and_tried_again_after_an_hour() {
         assert_eq!(desk.want(&["A-B", "E-F"]), ["2: unsubscribe C-D", "2: subscribe E-F"]);
         assert_eq!(desk.want(&["A-B"]), ["2: unsubscribe E-F"]);
         let told = desk.want(&["A-B", "C-D", "E-F"]);
-        assert_eq!(told, ["2: subscribe C-D E-F"], "who wants more may try");
-        desk.ack(2, &["C-D"]);
-        assert_eq!(desk.close(2, code).last().unwrap(), "refused E-F");
-        desk.wait();
-        desk.stand(3);
-        desk.ack(3, &["A-B", "C-D"]);
-        desk.push(3, "A-B");
-        let told = desk.pass(HOUR);
-        assert_eq!(told.iter().filter(|told| told.contains("E-F")).count(), 1, "{told:?}");
-        assert_eq!(told[0], "3: subscribe E-F");
+        assert_eq!(told, ["refused E-F", "2: subscribe C-D"], "nothing new: it stays as it is");
+        assert_eq!(desk.ack(2, &["C-D"]), ["acked C-D"]);
+        let told = desk.want(&["A-B", "C-D", "E-F", "G-H"]);
+        assert_eq!(told, ["refused G-H", "dial 3"], "more is tried beside what there is");
+        assert_eq!(desk.stand(3), ["3: ping", "3: subscribe A-B C-D E-F G-H"]);
+        assert_eq!(desk.ack(3, &["A-B", "C-D", "E-F"]), ["acked E-F"]);
+        let told = desk.close(3, code);
+        assert_eq!(told, ["hang up 3", "refused E-F"], "the rest goes on");
+        assert_eq!(desk.pass(HOUR - 1), NONE);
+        assert_eq!(desk.pass(1), ["dial 4"]);
+        desk.stand(4);
+        desk.push(4, "A-B");
+        let told = desk.ack(4, &["A-B", "C-D", "E-F", "G-H"]);
+        assert_eq!(told, ["acked E-F", "acked G-H"]);
+        assert_eq!(desk.pass(SECOND), ["hang up 2"]);
+        let told = desk.want(&["A-B", "C-D", "E-F", "G-H", "I-J"]);
+        assert_eq!(told, ["4: subscribe I-J"], "it holds more than was known");
     }
 }
 
