@@ -16,8 +16,12 @@ use crate::lock::refuse_link;
 use crate::time::{MINUTE, Millis};
 use crate::wire::Endpoint;
 
-/// The record is begun anew when it is longer: the busiest minute has less.
-const LENGTH_MAX: u64 = 64 << 10;
+/// The record is begun anew when it is longer, bytes.
+const LENGTH_MAX: u64 = 128 << 10;
+/// More grants than all limits together allow in a minute.
+const RECENT_MAX: usize = 2_500;
+/// What is kept of a record that is begun anew fits: a line has 30 bytes at most.
+const _: () = assert!(30 * RECENT_MAX < LENGTH_MAX as usize);
 
 /// The record, open for adding to it. Several processes may add at once: each line is one write.
 #[derive(Debug)]
@@ -25,10 +29,12 @@ pub struct Grants {
     file: File,
     /// Up to where it was read, bytes.
     seen: u64,
+    /// When that was, local time.
+    looked_at: Millis,
     /// Where the lines begin that were added here since, bytes.
     own: VecDeque<u64>,
-    /// When it was read last, local time.
-    looked_at: Millis,
+    /// What others were granted and nobody has asked for yet.
+    others: Vec<(Endpoint, Millis)>,
 }
 
 impl Grants {
@@ -38,88 +44,105 @@ impl Grants {
         let path = data_dir.join(".requests");
         refuse_link(&path)?;
         let file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
-        let mut grants = Grants { file, seen: 0, own: VecDeque::new(), looked_at: now };
-        let end = grants.file.metadata()?.len();
-        let recent = grants.recent(end, now)?;
-        grants.seen = end;
-        grants.renew(end, now)?;
+        let (own, others) = (VecDeque::new(), Vec::new());
+        let mut grants = Grants { file, seen: 0, looked_at: now, own, others };
+        grants.seen = grants.length()?;
+        let recent = grants.recent(now)?;
+        if grants.seen > LENGTH_MAX {
+            grants.begin_anew(&recent)?;
+        }
         Ok((grants, recent))
     }
 
-    /// Adds one grant.
+    /// Adds one grant. A daemon does so for months: what is older than a minute goes now and then.
     pub fn record(&mut self, endpoint: Endpoint, at: Millis) -> io::Result<()> {
         let line = line(endpoint, at);
         self.file.write_all(line.as_bytes())?;
         // Whatever others add, the position is behind our own line.
-        self.own.push_back(self.file.stream_position()? - line.len() as u64);
+        let end = self.file.stream_position()?;
+        self.own.push_back(end - line.len() as u64);
+        if end > LENGTH_MAX {
+            self.look(at)?;
+            let recent = self.recent(at)?;
+            self.begin_anew(&recent)?;
+        }
         Ok(())
     }
 
     /// What others were granted since the last call. Their clocks are not believed beyond that.
     pub fn others(&mut self, now: Millis) -> io::Result<Vec<(Endpoint, Millis)>> {
-        let end = self.file.metadata()?.len();
-        let since = std::mem::replace(&mut self.looked_at, now);
-        if end < self.seen {
-            // Somebody has begun it anew: what was there before was heard of before.
-            (self.seen, self.own) = (0, VecDeque::new());
-            let recent = self.recent(end, now)?;
-            self.seen = end;
-            return Ok(recent.into_iter().filter(|&(_, at)| at > since).collect());
-        }
-        let mut others = Vec::new();
-        for (start, text) in self.lines(self.seen, end)? {
-            self.seen = start + text.len() as u64;
-            // A torn line of a killed process takes the next one with it, which may be ours.
-            let ours = self.own.partition_point(|&own| own < self.seen);
-            if self.own.drain(..ours).next().is_some() {
-                continue;
-            }
-            if let Some((endpoint, at)) = read_line(text.trim_end()) {
-                others.push((endpoint, at.clamp(since.min(now), now)));
-            }
-        }
-        others.sort_by_key(|&(_, at)| at);
-        self.renew(end, now)?;
-        Ok(others)
+        self.look(now)?;
+        Ok(std::mem::take(&mut self.others))
     }
 
-    /// All that was granted in the last minute, oldest first.
-    fn recent(&self, end: u64, now: Millis) -> io::Result<Vec<(Endpoint, Millis)>> {
-        let lines = self.lines(end.saturating_sub(2 * LENGTH_MAX), end)?;
-        let read = lines.iter().filter_map(|(_, text)| read_line(text.trim_end()));
-        let read = read.filter(|&(_, at)| at > now - MINUTE);
-        // One from the future is a clock's mistake, and must grow old, too.
-        let mut recent: Vec<_> = read.map(|(endpoint, at)| (endpoint, at.min(now))).collect();
+    /// Reads on from where it was read last.
+    fn look(&mut self, now: Millis) -> io::Result<()> {
+        let since = std::mem::replace(&mut self.looked_at, now);
+        if self.length()? < self.seen {
+            // Somebody has begun it anew: what is older was heard of before. One of ours since then
+            // counts twice, which is on the safe side.
+            self.own.clear();
+            self.seen = self.length()?;
+            let recent = self.recent(now)?;
+            self.others.extend(recent.into_iter().filter(|&(_, at)| at > since));
+        }
+        let bytes = self.read_from(self.seen)?;
+        // A line that is still being written is read the next time.
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n').filter(|it| it.ends_with(b"\n")) {
+            self.seen += piece.len() as u64;
+            // A torn line of a killed process takes the next one with it, which may be ours.
+            let ours = self.own.partition_point(|&own| own < self.seen);
+            if self.own.drain(..ours).next().is_none() {
+                let grant = read_line(String::from_utf8_lossy(piece).trim_end());
+                let grant = grant.map(|(endpoint, at)| (endpoint, at.clamp(since.min(now), now)));
+                self.others.extend(grant.filter(|_| self.others.len() < RECENT_MAX));
+            }
+        }
+        Ok(())
+    }
+
+    /// The grants of the last minute, which stand at the end, however long the record is.
+    fn recent(&self, now: Millis) -> io::Result<Vec<(Endpoint, Millis)>> {
+        let bytes = self.read_from(self.length()?.saturating_sub(LENGTH_MAX))?;
+        let mut recent: Vec<(Endpoint, Millis)> = String::from_utf8_lossy(&bytes)
+            .lines()
+            .rev()
+            .filter_map(read_line)
+            .filter(|&(_, at)| at > now - MINUTE)
+            // One from the future is a clock's mistake, and must grow old, too.
+            .map(|(endpoint, at)| (endpoint, at.min(now)))
+            .take(RECENT_MAX)
+            .collect();
         recent.sort_by_key(|&(_, at)| at);
         Ok(recent)
     }
 
-    /// Begins the record anew with its last minute, if it has become long.
-    fn renew(&mut self, end: u64, now: Millis) -> io::Result<()> {
-        if end <= LENGTH_MAX {
-            return Ok(());
-        }
-        let recent = self.recent(end, now)?;
+    fn begin_anew(&mut self, recent: &[(Endpoint, Millis)]) -> io::Result<()> {
         let lines: String = recent.iter().map(|&(endpoint, at)| line(endpoint, at)).collect();
         self.file.set_len(0)?;
         self.file.write_all(lines.as_bytes())?;
-        (self.seen, self.own) = (self.file.stream_position()?, VecDeque::new());
+        self.seen = self.file.stream_position()?;
+        self.own.clear();
         Ok(())
     }
 
-    /// The whole lines between two places, each with where it begins and with its end.
-    fn lines(&self, start: u64, end: u64) -> io::Result<Vec<(u64, String)>> {
-        let start = start.max(end.saturating_sub(2 * LENGTH_MAX));
-        let mut bytes = vec![0; (end - start) as usize];
-        self.file.read_exact_at(&mut bytes, start)?;
-        let mut at = start;
-        let pieces = bytes.split_inclusive(|&byte| byte == b'\n');
-        let placed = pieces.map(|piece| {
-            let end = at + piece.len() as u64;
-            (std::mem::replace(&mut at, end), piece)
-        });
-        let whole = placed.filter(|(_, piece)| piece.ends_with(b"\n"));
-        Ok(whole.map(|(at, piece)| (at, String::from_utf8_lossy(piece).into_owned())).collect())
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// What stands from a place on, twice as much at the most as may stand there. Meanwhile others
+    /// may add to it, and may cut it.
+    fn read_from(&self, mut at: u64) -> io::Result<Vec<u8>> {
+        let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
+        while bytes.len() < 2 * LENGTH_MAX as usize {
+            let read = self.file.read_at(&mut chunk, at)?;
+            if read == 0 {
+                break;
+            }
+            bytes.extend_from_slice(&chunk[..read]);
+            at += read as u64;
+        }
+        Ok(bytes)
     }
 }
 
@@ -139,7 +162,15 @@ fn read_line(line: &str) -> Option<(Endpoint, Millis)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::limit::Budget;
+    use crate::okx;
+    use crate::time::TIME_MAX;
+    use crate::wire::wild;
+
+    const NOW: Millis = 1_714_521_600_000;
 
     #[test]
     fn the_last_minute_is_remembered() {
@@ -151,6 +182,38 @@ mod tests {
         grants.file.write_all(b"600").unwrap();
         let (_, recent) = Grants::open(dir.path(), 61_000).unwrap();
         assert_eq!(recent, [(Endpoint::History, 50_000)]);
+    }
+
+    #[test]
+    fn a_record_stays_short_while_it_is_in_use_and_keeps_the_last_minute() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut grants, _) = Grants::open(dir.path(), NOW).unwrap();
+        let (count, step_ms) = (20_000, 60);
+        for n in 0..count {
+            grants.record(Endpoint::History, NOW + n * step_ms).unwrap();
+        }
+        let length = fs::metadata(dir.path().join(".requests")).unwrap().len();
+        assert!(length <= LENGTH_MAX, "{length}");
+        let (_, recent) = Grants::open(dir.path(), NOW + count * step_ms).unwrap();
+        assert_eq!(recent.len() as i64, MINUTE / step_ms - 1);
+    }
+
+    #[test]
+    fn of_a_record_that_has_become_long_the_end_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = line(Endpoint::History, NOW - 2 * MINUTE).repeat(20_000);
+        let future = line(Endpoint::Time, TIME_MAX).repeat(20_000);
+        let recent = line(Endpoint::Candles, NOW - 1_000);
+        for (before, count) in [(old, 1), (future, RECENT_MAX)] {
+            fs::write(dir.path().join(".requests"), before + &recent).unwrap();
+            for _ in 0..2 {
+                let (_, found) = Grants::open(dir.path(), NOW).unwrap();
+                assert_eq!(found.len(), count);
+                assert!(found.contains(&(Endpoint::Candles, NOW - 1_000)));
+            }
+            let length = fs::metadata(dir.path().join(".requests")).unwrap().len();
+            assert!(length <= LENGTH_MAX, "{length}");
+        }
     }
 
     #[test]
@@ -170,7 +233,7 @@ mod tests {
         third.record(Endpoint::History, 99_000).unwrap();
         third.record(Endpoint::History, 5).unwrap();
         third.file.write_all(b"60").unwrap();
-        let heard = [(Endpoint::History, 1_200), (Endpoint::History, 1_300)];
+        let heard = [(Endpoint::History, 1_300), (Endpoint::History, 1_200)];
         assert_eq!(one.others(1_300).unwrap(), heard);
         one.record(Endpoint::Time, 1_310).unwrap();
         other.record(Endpoint::Time, 1_320).unwrap();
@@ -179,32 +242,50 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_others_begin_anew_is_followed() {
+    fn a_record_that_is_begun_anew_is_followed() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut one, _) = Grants::open(dir.path(), 0).unwrap();
-        for at in 0..8_000 {
-            one.record(Endpoint::History, at).unwrap();
+        let (mut one, _) = Grants::open(dir.path(), NOW).unwrap();
+        let (mut other, _) = Grants::open(dir.path(), NOW).unwrap();
+        let (mut heard, count, step_ms) = (0, 20_000, 60);
+        for n in 0..count {
+            let now = NOW + n * step_ms;
+            one.record(Endpoint::History, now).unwrap();
+            if n % 100 == 99 {
+                other.record(Endpoint::Time, now).unwrap();
+                heard += other.others(now).unwrap().len() as i64;
+                assert_eq!(one.others(now).unwrap(), [(Endpoint::Time, now)]);
+            }
         }
-        let (mut other, recent) = Grants::open(dir.path(), 67_990).unwrap();
-        assert_eq!(recent.len(), 9);
-        other.record(Endpoint::Time, 68_000).unwrap();
-        one.seen = 100_000;
-        one.looked_at = 67_995;
-        assert_eq!(one.others(68_100).unwrap(), [(Endpoint::Time, 68_000)]);
-        one.record(Endpoint::Candles, 68_110).unwrap();
-        assert_eq!(other.others(68_200).unwrap(), [(Endpoint::Candles, 68_110)]);
-        assert!(one.others(68_200).unwrap().is_empty());
+        assert!((count..count + 10).contains(&heard), "{heard}");
+        let length = fs::metadata(dir.path().join(".requests")).unwrap().len();
+        assert!(length <= LENGTH_MAX, "{length}");
     }
 
-    #[test]
-    fn the_record_does_not_grow_for_ever() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut grants, _) = Grants::open(dir.path(), 0).unwrap();
-        for at in 0..8_000 {
-            grants.record(Endpoint::History, at).unwrap();
+    proptest! {
+        /// Whatever stands in the record, it delays a request by no more than a minute.
+        #[test]
+        fn no_record_silences_us(
+            lines in prop::collection::vec(
+                prop_oneof![
+                    (wild::number(), 0usize..4).prop_map(|(at, n)| line(ENDPOINTS[n], at)),
+                    (NOW - 70_000..NOW + 70_000, 0usize..4)
+                        .prop_map(|(at, n)| line(ENDPOINTS[n], at)),
+                    any::<String>(),
+                    any::<Vec<u8>>().prop_map(|bytes| String::from_utf8_lossy(&bytes).into()),
+                ],
+                0..30,
+            ),
+            now in prop_oneof![3 => Just(NOW), 1 => 0..=TIME_MAX],
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(".requests"), lines.concat()).unwrap();
+            let (_, recent) = Grants::open(dir.path(), now).unwrap();
+            let mut budget = Budget::new(1, okx::rate);
+            budget.restore(&recent, now);
+            for endpoint in ENDPOINTS {
+                let free = budget.free_at(endpoint, now).unwrap();
+                prop_assert!((now..=now + MINUTE).contains(&free), "{endpoint}: {}", free - now);
+            }
         }
-        assert!(grants.others(67_990).unwrap().is_empty());
-        assert!(fs::metadata(dir.path().join(".requests")).unwrap().len() < 1_000);
-        assert_eq!(Grants::open(dir.path(), 67_990).unwrap().1.len(), 9);
     }
 }

@@ -72,7 +72,7 @@ struct Run {
     /// Pages that were answered.
     answers: u64,
     /// Why it ended before its end.
-    trouble: Option<InquiryError>,
+    trouble: Option<Failure>,
 }
 
 /// Verifies a series, heals it if asked, and tells what was found.
@@ -102,24 +102,26 @@ pub fn verify(
     };
     let mut round = Round { work, series, reader: &reader, inquirer: &mut inquirer };
     let mut found = round.run(scope.clone())?;
-    let mut trouble = found.trouble.take();
-    if let Some(trouble) = trouble.take_if(|_| found.answers == 0) {
-        return Err(failure(trouble));
+    let mut end = found.trouble.take().map_or(Ok(Exit::Done), Err);
+    if found.answers == 0 {
+        return end;
     }
-    let cure = match asked.repair && trouble.is_none() {
-        true => round.repair(&found.verification, &scope, notes, &mut trouble)?,
-        false => None,
-    };
-    let finished = trouble.is_none();
+    let finished = end.is_ok();
+    let ranges = found.verification.curable(RANGES_MAX);
+    let mut cure = None;
+    if asked.repair && finished && !ranges.is_empty() {
+        let left;
+        (left, end) = round.repair(&ranges, &scope, notes);
+        cure = Some(Cure { ranges, left });
+    }
     // The configured history moves on, and what has left it a moment ago is not worth a word.
     let older = Some(oldest).filter(|&oldest| oldest < range.start - DAY);
     let report =
         Report { asked, now, range, grid: scope.grid, finished, older, found: &found, cure };
     finish(report.tell(work.paint, out), out)?;
-    match trouble {
-        Some(trouble) => Err(failure(trouble)),
-        None if report.is_equal() => Ok(Exit::Done),
-        None => Ok(Exit::Failed),
+    match end {
+        Ok(Exit::Done) if !report.is_equal() => Ok(Exit::Failed),
+        end => end,
     }
 }
 
@@ -208,7 +210,7 @@ impl Round<'_> {
                     }
                 }
                 Err(trouble) => {
-                    run.trouble = Some(trouble);
+                    run.trouble = Some(failure(trouble));
                     break;
                 }
             }
@@ -225,28 +227,27 @@ impl Round<'_> {
         Ok(rows)
     }
 
-    /// Has the ranges fetched again in which bars are missing or different, by whoever may write,
-    /// and verifies them once more.
+    /// Has ranges fetched again by whoever may write, and verifies them once more. Gives how many
+    /// bars are missing or different all the same, as far as that is known, and how it ended.
     fn repair(
         &mut self,
-        found: &Verification,
+        ranges: &Spans,
         scope: &Scope,
         notes: &mut dyn Write,
-        trouble: &mut Option<InquiryError>,
-    ) -> Result<Option<Cure>, Failure> {
-        let ranges = found.curable(RANGES_MAX);
-        if ranges.is_empty() {
-            return Ok(None);
+    ) -> (Option<i64>, Result<Exit, Failure>) {
+        let errand = Errand::Recheck(self.series, ranges);
+        let exit = match sync::work(self.work.setup, errand, self.work.screen) {
+            Ok(outcome) => sync::judge(&outcome, notes),
+            Err(failure) => return (None, Err(failure)),
+        };
+        let scope = Scope { spans: ranges.clone(), share: Share::ALL, ..scope.clone() };
+        match self.run(scope) {
+            Ok(Run { verification, trouble: None, .. }) => {
+                let tally = verification.tally();
+                (Some(tally.missing + tally.different), Ok(exit))
+            }
+            Ok(Run { trouble: Some(failure), .. }) | Err(failure) => (None, Err(failure)),
         }
-        let errand = Errand::Recheck(self.series, &ranges);
-        let outcome = sync::work(self.work.setup, errand, self.work.screen)?;
-        sync::judge(&outcome, notes);
-        let spans: Spans = ranges.clone();
-        let mut run = self.run(Scope { spans, share: Share::ALL, ..scope.clone() })?;
-        *trouble = run.trouble.take();
-        let tally = run.verification.tally();
-        let left = trouble.is_none().then_some(tally.missing + tally.different);
-        Ok(Some(Cure { ranges, left }))
     }
 }
 
