@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?= --help
 
 .DEFAULT_GOAL := help
-.PHONY: help build check fmt clippy test soak docs demo run record install clean
+.PHONY: help build check fmt clippy test soak audit docs demo run record install clean
 
 help: ## list what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,17 @@ SOAK_SEED ?= $(shell date +%s)
 soak: ## five minutes of every fault, against 20 instruments
 	OKX_STORE_STORM_S=$(SOAK_S) OKX_STORE_SEED=$(SOAK_SEED) \
 		$(CARGO) test --release --locked --test suite -- --nocapture --exact faults::the_storm
+
+# An audit that cannot be made fails; one without the list of known holes, which is fetched from the
+# network, is made and says what was left out.
+DENY := $(CARGO) deny --locked --config .deny.toml
+
+audit: ## hold what the program is made of against .deny.toml; needs cargo-deny
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "nothing was audited, cargo-deny is not \
+	installed: cargo install --locked cargo-deny" >&2; exit 1; }
+	$(DENY) check licenses bans sources
+	@if $(DENY) fetch db >/dev/null 2>&1; then $(DENY) check advisories; else \
+		echo "known holes were not looked for: their list cannot be fetched" >&2; fi
 
 demo: ## run the daemon against a made-up exchange, and break its stream; needs no network
 	$(CARGO) build --release --locked --bin okx-store --example fixture-exchange

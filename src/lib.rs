@@ -163,6 +163,8 @@
 //!   `plan`, `session`, `link`, `http`, `poller`, `engine`, `inquiry`, `daemon`, `steward`,
 //!   `config` and `cli`.
 
+#![forbid(unsafe_code)]
+
 pub mod bar;
 pub mod candle;
 pub mod coverage;

@@ -1,5 +1,7 @@
 //! The program `okx-store`: everything is in the library.
 
+#![forbid(unsafe_code)]
+
 use std::panic::catch_unwind;
 use std::process::ExitCode;
 

@@ -369,6 +369,19 @@ fn unsafe_code_is_forbidden() {
     assert!(read("Cargo.toml").contains("\nunsafe_code = \"forbid\"\n"));
 }
 
+/// What `make audit` holds with a tool of its own; this much can be seen without.
+#[test]
+fn every_dependency_is_the_registry_s_and_vouched_for() {
+    let lock = read("Cargo.lock");
+    for package in lock.split("[[package]]").skip(1) {
+        let own = package.contains("\nname = \"okx-local-store\"\n");
+        let registry = "\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\n";
+        let vouched = package.contains(registry) && package.contains("\nchecksum = \"");
+        assert!(own || vouched, "{package}");
+    }
+    assert!(read(".deny.toml").contains("\nmultiple-versions = \"deny\"\n"));
+}
+
 /// Each rule, broken once: a check that finds nothing anywhere checks nothing.
 #[test]
 fn each_rule_is_noticed() {
