@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::subscriptions::{ACK_MS, DATA_GRACE_MS, PAUSE_MS, REQUESTS_MAX, TRIES_MAX};
 use super::*;
 use crate::time::HOUR;
+use crate::wire::wild;
 
 const START: Millis = 1_000_000;
 
@@ -432,6 +433,7 @@ fn any_chance() -> impl Strategy<Value = Chance> {
             .prop_map(|(id, code, series)| Chance::Refuse { id, code, series }),
         4 => (0u8..8).prop_map(Chance::Push),
         1 => any::<String>().prop_map(Chance::Text),
+        2 => wild::json().prop_map(Chance::Text),
         1 => any::<bool>().prop_map(Chance::Login),
         1 => Just(Chance::Binary),
         4 => Just(Chance::Pong),
