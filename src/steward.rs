@@ -276,11 +276,16 @@ impl Steward {
         {
             self.is_whole = true;
             let (bars, series) = (lines().map(Line::stored).sum::<i64>(), lines().count());
-            let failed = match lines().filter(|line| line.error.is_some()).count() {
-                0 => String::new(),
-                failed => format!(", {failed} series failed"),
-            };
-            info!(target: "daemon", "history is complete: {bars} bars in {series} series{failed}");
+            match lines().filter(|line| line.error.is_some()).count() {
+                0 => info!(
+                    target: "daemon",
+                    "history is complete: {bars} bars in {series} series"
+                ),
+                failed => warn!(
+                    target: "daemon",
+                    "history is not complete: {failed} of {series} series failed, see status"
+                ),
+            }
         }
     }
 

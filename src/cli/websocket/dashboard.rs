@@ -210,7 +210,11 @@ impl Board<'_> {
         vec![
             format!("{}{}", self.paint.mark(tone), view.symbol),
             self.paint.word(tone, &view.mode),
-            short_length((now - view.since).max(0)),
+            // What is off has been so since nobody knows when.
+            match view.since {
+                0 => "-".to_owned(),
+                since => short_length((now - since).max(0)),
+            },
             if streamed == all { all.to_string() } else { format!("{streamed}/{all}") },
             updated.map_or_else(|| "-".to_owned(), |at| format_age(now - at)),
             String::new(),
