@@ -148,13 +148,15 @@ impl Link<'_> {
         if self.leaving.is_some() {
             return Ok(None);
         }
-        let (mut pushes, mut confirmed) = (0, Vec::new());
         for parcel in &parcels {
             match parcel {
-                Parcel::Push { text, series, confirmed: open } => {
+                Parcel::Push { text, series, confirmed } => {
+                    // Whoever has a push finds it in the books.
+                    if !self.socket.get_ref().mute {
+                        let id = self.post.id();
+                        self.core.hub.note(|stats| stats.push(id, series, *confirmed));
+                    }
                     self.say(text)?;
-                    pushes += 1;
-                    confirmed.extend(open.map(|open| (series.as_ref(), open)));
                 }
                 Parcel::Say(text) => self.say(text)?,
                 Parcel::Drop => return Ok(Some(End::new(Party::Exchange, None))),
@@ -173,9 +175,6 @@ impl Link<'_> {
                 }
                 Parcel::Oversized(bytes) => self.oversized(*bytes)?,
             }
-        }
-        if pushes > 0 && !self.socket.get_ref().mute {
-            self.core.hub.note(|stats| stats.push(self.post.id(), pushes, &confirmed));
         }
         Ok(None)
     }

@@ -149,19 +149,18 @@ impl Stats {
         self.messages.push_back(message);
     }
 
-    pub(super) fn push(&mut self, id: u64, pushes: u64, confirmed: &[(&Series, i64)]) {
-        self.pushes += pushes;
-        self.change(id, |connection| connection.pushes += pushes);
-        for (series, open) in confirmed {
-            let opens = match self.confirmed.get_mut(*series) {
-                Some(opens) => opens,
-                None => self.confirmed.entry((*series).clone()).or_default(),
-            };
-            if opens.len() == CONFIRMS_MAX {
-                opens.pop_front();
-            }
-            opens.push_back(*open);
+    pub(super) fn push(&mut self, id: u64, series: &Series, confirmed: Option<i64>) {
+        self.pushes += 1;
+        self.change(id, |connection| connection.pushes += 1);
+        let Some(open) = confirmed else { return };
+        let opens = match self.confirmed.get_mut(series) {
+            Some(opens) => opens,
+            None => self.confirmed.entry(series.clone()).or_default(),
+        };
+        if opens.len() == CONFIRMS_MAX {
+            opens.pop_front();
         }
+        opens.push_back(open);
     }
 
     pub(super) fn strike(&mut self, at_ms: u64, fault: StreamFault) {
