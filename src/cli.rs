@@ -4,8 +4,10 @@ mod args;
 mod argv;
 mod check;
 pub mod command;
+pub mod completions;
 pub mod csv;
 pub mod daemon;
+pub mod doctor;
 pub mod draft;
 pub mod export;
 pub mod gaps;
@@ -17,6 +19,7 @@ pub mod paint;
 pub mod progress;
 pub mod query;
 pub mod remote;
+pub mod service;
 pub mod sight;
 pub mod status;
 mod survey;
@@ -34,6 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::cli::command::{Command, Globals, Usage, Which};
+use crate::cli::doctor::Doctor;
 use crate::cli::gaps::Gaps;
 use crate::cli::house::House;
 use crate::cli::outcome::{Exit, Failure};
@@ -226,6 +230,14 @@ impl Session {
                 daemon::daemon(self.setup()?, &self.config, &self.globals, no_sync_on_start, notes)
             }
             Command::WebSocket(wanted) => self.websocket(wanted, out),
+            Command::Doctor { json } => {
+                let (setup, now) = (&self.setup()?, self.now());
+                Doctor { config: &self.config, house, setup, now }.examine(json, self.paint, out)
+            }
+            Command::Service => service::service(&self.config, &self.globals, out),
+            Command::Completions(shell) => {
+                outcome::finish(print(out, completions::script(shell).trim_end()), out)
+            }
         }
     }
 

@@ -42,7 +42,8 @@ pub enum RealtimeMode {
 }
 
 impl RealtimeMode {
-    const ALL: [RealtimeMode; 4] =
+    /// All of them.
+    pub const ALL: [RealtimeMode; 4] =
         [RealtimeMode::Websocket, RealtimeMode::Polling, RealtimeMode::Hybrid, RealtimeMode::Auto];
 
     /// Its name in a configuration.

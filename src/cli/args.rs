@@ -57,6 +57,9 @@ pub(super) enum Word {
     List(List),
     Daemon(Daemon),
     WebSocket(WebSocket),
+    Doctor(Doctor),
+    Service(Service),
+    Completions(Completions),
 }
 
 /// Show the daemon, and newest bar, lag, rows, coverage and gaps of each series.
@@ -417,4 +420,54 @@ pub(super) struct WebSocket {
     /// say otherwise
     #[argh(option)]
     pub set_mode: Option<String>,
+}
+
+/// Examine configuration, disk, clock, exchange and daemon, and say what to do.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "doctor",
+    help_triggers("-h", "--help"),
+    usage = "[--json]",
+    example = "okx-store doctor",
+    note = "It exits 0 where all is well or nearly so, 1 where something fails, and 2
+where the configuration is wrong. It changes nothing, and may run beside a
+daemon, from whose budget it takes a few requests."
+)]
+pub(super) struct Doctor {
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Print a unit that lets systemd run the daemon for this user.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "service",
+    help_triggers("-h", "--help"),
+    usage = "",
+    example = "okx-store service > ~/.config/systemd/user/okx-store.service
+systemctl --user enable --now okx-store
+loginctl enable-linger",
+    note = "The unit names this program and the configuration in use by their full paths.
+loginctl, once, lets it go on after you have logged out."
+)]
+pub(super) struct Service {}
+
+/// Print a script that completes commands, options, symbols and bars.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "completions",
+    help_triggers("-h", "--help"),
+    usage = "bash|zsh|fish",
+    example = "okx-store completions fish > ~/.config/fish/completions/okx-store.fish
+echo 'source <(okx-store completions bash)' >> ~/.bashrc
+echo 'source <(okx-store completions zsh)' >> ~/.zshrc   # after compinit"
+)]
+pub(super) struct Completions {
+    /// bash, zsh or fish
+    #[argh(positional, arg_name = "SHELL")]
+    pub shell: String,
 }

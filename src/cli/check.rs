@@ -28,7 +28,7 @@ const COUNT: RangeInclusive<i64> = 1..=10_000_000;
 const TIMEOUT_SECONDS: RangeInclusive<i64> = 1..=600;
 const TIMEOUT: Millis = 10 * SECOND;
 /// What `websocket` can do, each with the options that it takes.
-const ACTIONS: [(&str, &[&str]); 3] = [
+pub(super) const ACTIONS: [(&str, &[&str]); 3] = [
     ("status", &["--json"]),
     ("test", &["--timeout"]),
     ("config", &["--enable", "--disable", "--set-mode"]),
@@ -66,6 +66,9 @@ pub(super) fn command(word: Word) -> Result<Command, String> {
         }
         Word::Daemon(args) => Command::Daemon { no_sync_on_start: args.no_sync_on_start },
         Word::WebSocket(args) => Command::WebSocket(websocket(&args)?),
+        Word::Doctor(args) => Command::Doctor { json: args.json },
+        Word::Service(_) => Command::Service,
+        Word::Completions(args) => Command::Completions(parsed(&args.shell)?),
     })
 }
 

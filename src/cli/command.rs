@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use crate::cli::completions::Shell;
 use crate::cli::export::Export;
 use crate::cli::gaps::Gaps;
 use crate::cli::query::Query;
@@ -86,6 +87,15 @@ pub enum Command {
     },
     /// `websocket`
     WebSocket(WebSocket),
+    /// `doctor`
+    Doctor {
+        /// As JSON.
+        json: bool,
+    },
+    /// `service`
+    Service,
+    /// `completions`
+    Completions(Shell),
 }
 
 /// Which instruments to sync.

@@ -349,7 +349,7 @@ fn every_help_fits_a_terminal_and_has_an_example() {
         .filter(|line| !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(commands.len(), 13, "{commands:?}");
+    assert_eq!(commands.len(), 16, "{commands:?}");
     let each = commands.iter().map(|command| match line(&format!("{command} --help")) {
         Err(Usage::Help(help)) => help,
         other => panic!("{other:?}"),

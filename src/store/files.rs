@@ -43,7 +43,7 @@ impl Files {
         Files {
             data_dir: data_dir.to_owned(),
             identity,
-            open_max: usize::try_from(open_max(descriptor_limit())).unwrap_or(usize::MAX),
+            open_max: usize::try_from(open_files_max()).unwrap_or(usize::MAX),
             open: BTreeMap::new(),
             uses: 0,
             ripe: BTreeSet::new(),
@@ -147,6 +147,11 @@ impl Files {
         self.close(instrument);
         store::delete(&self.path(instrument))
     }
+}
+
+/// How many files this process would keep open for writing.
+pub fn open_files_max() -> u64 {
+    open_max(descriptor_limit())
 }
 
 fn open_max(descriptors: u64) -> u64 {

@@ -16,6 +16,7 @@ mod hostile;
 mod live;
 mod mirror;
 mod offline;
+mod operator;
 mod peers;
 mod process;
 mod recorded;

@@ -104,7 +104,7 @@ pub fn test(trial: Trial<'_>, paint: Paint, out: &mut dyn Write) -> Result<Exit,
 }
 
 /// The first series of the configuration, or one that the exchange surely has.
-fn series(config: &Config) -> Series {
+pub fn series(config: &Config) -> Series {
     let all = config.instruments.iter().flat_map(InstrumentConfig::series);
     config.series().chain(all).next().unwrap_or_else(|| Series {
         instrument: "BTC-USDT".parse().expect("because the built-in name is sound"),
