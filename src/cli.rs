@@ -53,6 +53,7 @@ use crate::instrument::Series;
 use crate::logging;
 use crate::okx::Credentials;
 use crate::plan::Wanted;
+use crate::signal;
 use crate::store::Identity;
 use crate::store::query::{EVERYTHING, Selection};
 use crate::time::{Clock, Millis};
@@ -62,6 +63,9 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
     let stdout = io::stdout().lock();
     let mut out = BufWriter::with_capacity(64 << 10, stdout);
     let mut notes = io::stderr();
+    if let Err(error) = signal::outlive_file_limit() {
+        outcome::note(&mut notes, format_args!("okx-store: SIGXFSZ ends it: {error}"));
+    }
     let parsed = words
         .map(|word| word.into_string().map_err(|_| Usage::Bad("words must be UTF-8".to_owned())))
         .collect::<Result<Vec<String>, Usage>>()

@@ -2,9 +2,10 @@
 //! daemon SIGHUP, as the wish to read the configuration again.
 
 use std::io;
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, TrySendError, bounded};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 
 /// Signals that wait to be heard; more of them say nothing new.
@@ -28,6 +29,17 @@ impl Drop for SignalHandle {
     fn drop(&mut self) {
         self.handle.close();
     }
+}
+
+/// Has a file that may not grow any more, by `ulimit -f`, fail its writer as a full disk does,
+/// instead of ending the process.
+///
+/// # Errors
+///
+/// The system refuses.
+pub fn outlive_file_limit() -> io::Result<()> {
+    // Nobody looks at the flag: what counts is that somebody takes the signal.
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map(drop)
 }
 
 /// Starts to listen. From here on the signals no longer end the process by themselves: nor does
