@@ -14,14 +14,13 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::crew::{Crew, Live, TO_AUDIT};
 use crate::desk::Desk;
-use crate::engine::{EngineError, Ground, Setup};
+use crate::engine::{EngineError, Ground, Setup, io_error};
 use crate::http::Http;
 use crate::keeper::Keeper;
 use crate::link::{self, Link};
 use crate::lock::Lock;
 use crate::okx::stream::STREAM_PATH;
 use crate::session;
-use crate::snapshot::Snapshot;
 use crate::socket::{SocketError, SocketOptions};
 use crate::steward::{Reload, Steward};
 use crate::supervisor::{Ending, Supervisor};
@@ -87,6 +86,7 @@ pub fn run(start: Start) -> Result<Ending, DaemonError> {
     let http = Http::new(&setup.http).map_err(EngineError::Http).map_err(DaemonError::Engine)?;
     let lock = Lock::take(&setup.data_dir).map_err(EngineError::Lock);
     let lock = lock.map_err(DaemonError::Engine)?;
+    lock.sign_as_daemon().map_err(io_error("sign the lock")).map_err(DaemonError::Engine)?;
     let instruments = config.instruments.iter().map(|known| &known.instrument);
     let mut ground = Ground::prepare(&setup, instruments).map_err(DaemonError::Engine)?;
     let now = ground.clock.now();
@@ -122,9 +122,7 @@ pub fn run(start: Start) -> Result<Ending, DaemonError> {
 
 /// The daemon that holds the lock, if one does. A command that holds it ends soon.
 fn running(setup: &Setup) -> Option<u32> {
-    let pid = Lock::holder(&setup.data_dir)?;
-    let snapshot = Snapshot::read(&setup.data_dir)?;
-    (snapshot.pid == pid).then_some(pid)
+    Lock::holder(&setup.data_dir).filter(|holder| holder.is_daemon).map(|holder| holder.pid)
 }
 
 fn open_desk(setup: &Setup) -> Option<Desk> {

@@ -1,11 +1,12 @@
 //! The lock on a data folder: one writing process at a time.
 //!
 //! The operating system holds it for as long as the process lives, so a killed one leaves nothing
-//! behind; the pid inside the file is only there to be named.
+//! behind; what is inside the file, the pid and whether it is a daemon's, is only there to be told.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,11 +18,22 @@ pub const WAIT: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(100);
 /// The file, in the data folder.
 const FILE: &str = ".lock";
+/// What stands behind the pid of a daemon.
+const DAEMON: &str = "daemon";
+
+/// Who holds a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The process.
+    pub pid: u32,
+    /// Whether it is a daemon, which stays, or a command, which ends soon.
+    pub is_daemon: bool,
+}
 
 /// The right to write in a folder. It ends with this value.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 /// Why the right was not given.
@@ -81,14 +93,14 @@ impl Lock {
         Lock::take_within(data_dir, WAIT)
     }
 
-    /// Who holds the lock of a folder at this moment: the pid that the holder has written, or
-    /// nothing where nobody holds it, or has not said yet who it is. Changes and makes nothing.
-    pub fn holder(data_dir: &Path) -> Option<u32> {
+    /// Who holds the lock of a folder at this moment, as the holder has written, or nothing where
+    /// nobody holds it, or has not said yet who it is. Changes and makes nothing.
+    pub fn holder(data_dir: &Path) -> Option<Holder> {
         let path = data_dir.join(FILE);
         let file = File::open(&path).ok()?;
         // Two who look are not in each other's way. The file's end gives back what was got.
         match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => pid(&path),
+            Err(TryLockError::WouldBlock) => read(&path),
             _ => None,
         }
     }
@@ -102,11 +114,26 @@ impl Lock {
         waiting.take(wait)?.ok_or_else(|| waiting.held())
     }
 
-    /// Writes into the file who has it.
-    fn sign(mut file: File) -> io::Result<Lock> {
-        let pid = std::process::id();
-        file.set_len(0).and_then(|()| writeln!(file, "{pid}"))?;
-        Ok(Lock { _file: file })
+    /// Says that a daemon holds it, so that others see one at work whatever else it can write.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn sign_as_daemon(&self) -> io::Result<()> {
+        self.write(&format!("{} {DAEMON}\n", std::process::id()))
+    }
+
+    /// Says who has it.
+    fn sign(file: File) -> io::Result<Lock> {
+        let lock = Lock { file };
+        lock.write(&format!("{}\n", std::process::id()))?;
+        Ok(lock)
+    }
+
+    /// Overwrites what the last holder has left, which a full disk has room for.
+    fn write(&self, text: &str) -> io::Result<()> {
+        self.file.write_all_at(text.as_bytes(), 0)?;
+        self.file.set_len(text.len() as u64)
     }
 }
 
@@ -154,7 +181,7 @@ impl Waiting {
 
     /// Says in the log for whom we wait, and how long.
     pub fn tell(&self, wait: Duration) {
-        let holder = pid(&self.path);
+        let holder = read(&self.path).map(|holder| holder.pid);
         log::info!(
             target: "lock",
             "{} is writing in {}: waiting up to {} s for it",
@@ -166,7 +193,8 @@ impl Waiting {
 
     /// That somebody else has it.
     pub fn held(&self) -> LockError {
-        LockError::Held { data_dir: self.data_dir.clone(), pid: pid(&self.path) }
+        let pid = read(&self.path).map(|holder| holder.pid);
+        LockError::Held { data_dir: self.data_dir.clone(), pid }
     }
 
     fn wait(&mut self, mut wait: Duration) -> io::Result<Option<File>> {
@@ -204,8 +232,10 @@ fn queue(file: File) -> io::Result<Receiver<io::Result<File>>> {
 }
 
 /// Who holds the lock, as far as the file tells.
-fn pid(path: &Path) -> Option<u32> {
-    fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok())
+fn read(path: &Path) -> Option<Holder> {
+    let text = fs::read_to_string(path).ok()?;
+    let mut words = text.lines().next()?.split(' ');
+    Some(Holder { pid: words.next()?.parse().ok()?, is_daemon: words.next() == Some(DAEMON) })
 }
 
 #[cfg(test)]
@@ -230,9 +260,15 @@ mod tests {
         assert_eq!(Lock::holder(&data_dir), None);
         assert!(!data_dir.exists(), "a look makes nothing");
         let lock = Lock::take(&data_dir).unwrap();
-        assert_eq!(Lock::holder(&data_dir), Some(std::process::id()));
+        let me = |is_daemon| Some(Holder { pid: std::process::id(), is_daemon });
+        assert_eq!(Lock::holder(&data_dir), me(false));
+        lock.sign_as_daemon().unwrap();
+        assert_eq!(Lock::holder(&data_dir), me(true));
         drop(lock);
         assert_eq!(Lock::holder(&data_dir), None, "the pid in the file proves nothing");
+        let lock = Lock::take(&data_dir).unwrap();
+        assert_eq!(Lock::holder(&data_dir), me(false), "what a daemon has left is overwritten");
+        drop(lock);
     }
 
     #[test]

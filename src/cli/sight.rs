@@ -1,8 +1,8 @@
 //! What can be seen of the daemon from another process.
 //!
-//! **Invariant:** a daemon is running if the lock of the data folder is held by the process that
-//! has written the snapshot there. A snapshot alone proves nothing, and neither does the lock: a
-//! command that writes holds it, too.
+//! **Invariant:** a daemon is running if the lock of the data folder is held, and signed as a
+//! daemon's. A snapshot proves nothing: it may be left from before, and it is absent or old where
+//! the disk takes none.
 
 use std::path::Path;
 
@@ -20,10 +20,10 @@ const STALE_MS: Millis = 5 * SECOND;
 /// A running daemon.
 #[derive(Clone, Debug)]
 pub struct Sight {
-    /// What it shows.
+    /// What it shows; its pid alone where it shows nothing.
     pub snapshot: Snapshot,
-    /// How long ago it has written that.
-    pub age_ms: Millis,
+    /// How long ago it has written that, if it has written any.
+    pub age_ms: Option<Millis>,
 }
 
 /// The daemon in JSON. The default is that there is none.
@@ -41,15 +41,21 @@ pub(crate) struct Daemon {
 impl Sight {
     /// Looks whether a daemon works in this folder.
     pub fn look(data_dir: &Path) -> Option<Sight> {
-        let holder = Lock::holder(data_dir)?;
-        let snapshot = Snapshot::read(data_dir).filter(|snapshot| snapshot.pid == holder)?;
-        let age_ms = (wall_now() - snapshot.written_at).max(0);
-        Some(Sight { snapshot, age_ms })
+        let pid = Lock::holder(data_dir).filter(|holder| holder.is_daemon)?.pid;
+        let snapshot = Snapshot::read(data_dir).filter(|snapshot| snapshot.pid == pid);
+        let age_ms = snapshot.as_ref().map(|snapshot| (wall_now() - snapshot.written_at).max(0));
+        let nothing = Snapshot { pid, ..Snapshot::default() };
+        Some(Sight { snapshot: snapshot.unwrap_or(nothing), age_ms })
     }
 
-    /// The exchange's time at this moment.
-    pub fn now(&self) -> Millis {
-        self.snapshot.now + self.age_ms
+    /// Whether it shows anything of itself.
+    pub fn is_shown(&self) -> bool {
+        self.age_ms.is_some()
+    }
+
+    /// The exchange's time at this moment, where it is shown.
+    pub fn now(&self) -> Option<Millis> {
+        Some(self.snapshot.now + self.age_ms?)
     }
 
     /// The exchange's time that ages count to: that of the snapshot, which is newer than what it
@@ -60,21 +66,39 @@ impl Sight {
 
     /// An age of the snapshot's, by the same rule.
     pub fn since(&self, age_ms: Millis) -> Millis {
-        if self.is_stale() { age_ms + self.age_ms } else { age_ms }
+        age_ms + self.stale_ms().unwrap_or(0)
     }
 
-    fn is_stale(&self) -> bool {
-        self.age_ms >= STALE_MS
+    /// For how long it has shown nothing new, where it should have.
+    fn stale_ms(&self) -> Option<Millis> {
+        self.age_ms.filter(|&age_ms| age_ms >= STALE_MS)
     }
 
     /// The daemon in a few words: `running, pid 1234, up 3h 5m`.
     pub fn headline(&self) -> String {
         let Snapshot { pid, uptime_ms, .. } = &self.snapshot;
-        let stale = match self.is_stale() {
-            true => format!("; snapshot {} old", short_length(self.age_ms)),
-            false => String::new(),
-        };
-        format!("running, pid {pid}, up {}{stale}", whole_length(self.since(*uptime_ms)))
+        if !self.is_shown() {
+            return format!("running, pid {pid}");
+        }
+        let stale =
+            self.stale_ms().map(|age_ms| format!("; snapshot {} old", short_length(age_ms)));
+        let up = whole_length(self.since(*uptime_ms));
+        format!("running, pid {pid}, up {up}{}", stale.unwrap_or_default())
+    }
+
+    /// Why it is not seen as it is now, if it is not.
+    pub fn obstacle(&self) -> Option<&'static str> {
+        match (self.is_shown(), self.stale_ms()) {
+            (false, _) => Some(
+                "it shows nothing of itself: it has just started, or cannot write its snapshot, \
+                 perhaps on a full disk; its log tells why",
+            ),
+            (true, Some(_)) => Some(
+                "it shows nothing new: it is held up, or cannot write its snapshot, perhaps on a \
+                 full disk; its log tells why",
+            ),
+            (true, None) => None,
+        }
     }
 
     /// The same for scripts.
@@ -82,9 +106,9 @@ impl Sight {
         Daemon {
             running: true,
             pid: Some(self.snapshot.pid),
-            uptime_ms: Some(self.since(self.snapshot.uptime_ms)),
-            version: Some(self.snapshot.version.clone()),
-            snapshot_age_ms: Some(self.age_ms),
+            uptime_ms: self.age_ms.map(|_| self.since(self.snapshot.uptime_ms)),
+            version: self.age_ms.map(|_| self.snapshot.version.clone()),
+            snapshot_age_ms: self.age_ms,
             config_error: self.snapshot.config_error.clone(),
             stalled: self.snapshot.stalled.clone(),
         }
@@ -95,8 +119,12 @@ impl Sight {
         let stream = &self.snapshot.stream;
         let StreamView { enabled, connected, replacing, failures, .. } = stream;
         let next = stream.retry_in_ms.map_or_else(String::new, |left_ms| {
-            format!(", next try in {}", whole_length((left_ms - self.age_ms).max(0)))
+            let left_ms = left_ms - self.age_ms.unwrap_or(0);
+            format!(", next try in {}", whole_length(left_ms.max(0)))
         });
+        if !self.is_shown() {
+            return (Tone::Faint, "unknown".to_owned());
+        }
         if !enabled {
             return (Tone::Faint, "off: enable_websocket is false".to_owned());
         }
@@ -128,7 +156,7 @@ impl Sight {
 /// How good the mode of an instrument is.
 pub fn tone(mode: &str, fell_back: bool) -> Tone {
     match mode {
-        "off" => Tone::Faint,
+        "off" | "unknown" => Tone::Faint,
         "wait" => Tone::Bad,
         "joining" => Tone::Fair,
         _ if fell_back => Tone::Fair,
@@ -158,11 +186,29 @@ pub(crate) mod tests {
         write(me);
         assert!(Sight::look(dir.path()).is_none(), "nobody holds the lock");
         let lock = Lock::take(dir.path()).unwrap();
-        let sight = Sight::look(dir.path()).expect("because it holds the lock");
-        assert_eq!(sight.snapshot.pid, me);
-        write(me + 1);
         assert!(Sight::look(dir.path()).is_none(), "a command holds the lock");
+        lock.sign_as_daemon().unwrap();
+        let sight = Sight::look(dir.path()).expect("because it holds the lock");
+        assert!(sight.is_shown() && sight.snapshot.pid == me, "{sight:?}");
+        assert_eq!(sight.obstacle(), None);
         drop(lock);
+    }
+
+    #[test]
+    fn a_daemon_that_can_show_nothing_is_running_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let me = std::process::id();
+        let lock = Lock::take(dir.path()).unwrap();
+        lock.sign_as_daemon().unwrap();
+        let before = Snapshot { pid: me + 1, ..Snapshot::default() };
+        for left in [None, Some(before)] {
+            left.iter().for_each(|left| left.write(dir.path()).unwrap());
+            let sight = Sight::look(dir.path()).expect("because it holds the lock");
+            assert_eq!(sight.headline(), format!("running, pid {me}"));
+            assert!(sight.obstacle().unwrap().contains("full disk"));
+            assert_eq!(sight.connection(), (Tone::Faint, "unknown".to_owned()));
+            assert_eq!((sight.now(), sight.daemon().uptime_ms), (None, None));
+        }
     }
 
     #[test]
@@ -211,7 +257,7 @@ pub(crate) mod tests {
         ];
         for (name, change, tone, words) in cases {
             let mut sight = sample(0);
-            sight.age_ms = 6 * SECOND;
+            sight.age_ms = Some(6 * SECOND);
             change(&mut sight.snapshot.stream);
             assert_eq!(sight.connection(), (tone, words.to_owned()), "{name}");
         }
@@ -221,11 +267,13 @@ pub(crate) mod tests {
     fn an_old_snapshot_is_told_as_such() {
         let mut sight = sample(0);
         assert_eq!(sight.headline(), "running, pid 1234, up 3h 5m");
-        sight.age_ms = 12_400;
+        assert_eq!(sight.obstacle(), None);
+        sight.age_ms = Some(12_400);
         assert_eq!(sight.headline(), "running, pid 1234, up 3h 5m; snapshot 12s old");
-        assert_eq!((sight.now(), sight.seen_at()), (12_400, 12_400));
-        sight.age_ms = 900;
-        assert_eq!((sight.now(), sight.seen_at()), (900, 0), "the next one is on its way");
+        assert!(sight.obstacle().unwrap().contains("full disk"));
+        assert_eq!((sight.now(), sight.seen_at()), (Some(12_400), 12_400));
+        sight.age_ms = Some(900);
+        assert_eq!((sight.now(), sight.seen_at()), (Some(900), 0), "the next one is on its way");
     }
 
     /// A daemon at work since three hours and five minutes: BTC streams, of ETH one series was
@@ -255,7 +303,7 @@ pub(crate) mod tests {
             instruments: instruments(now),
             ..Snapshot::default()
         };
-        Sight { snapshot, age_ms: 0 }
+        Sight { snapshot, age_ms: Some(0) }
     }
 
     fn stream() -> StreamView {

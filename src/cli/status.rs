@@ -117,7 +117,7 @@ fn show(
     paint: Paint,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    let now = sight.map_or(now, Sight::now);
+    let now = sight.and_then(Sight::now).unwrap_or(now);
     let stream = sight.map_or_else(StreamView::default, |sight| sight.snapshot.stream.clone());
     let report = Report {
         now,
@@ -149,15 +149,17 @@ fn look(
         Ok(series) => (series, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
+    let (mode, reason) = match (wanted.enabled, sight) {
+        (false, _) => ("off", "disabled"),
+        (true, None) => ("off", "no daemon running"),
+        (true, Some(sight)) if !sight.is_shown() => ("unknown", "the daemon does not show it"),
+        (true, Some(_)) => ("off", "the daemon has not taken it up yet"),
+    };
     let mut status = InstrumentStatus {
         symbol: instrument.to_string(),
         enabled: wanted.enabled,
-        mode: "off".to_owned(),
-        reason: match (wanted.enabled, sight) {
-            (false, _) => "disabled".to_owned(),
-            (true, None) => "no daemon running".to_owned(),
-            (true, Some(_)) => "the daemon has not taken it up yet".to_owned(),
-        },
+        mode: mode.to_owned(),
+        reason: reason.to_owned(),
         fell_back: false,
         bytes: house.bytes(instrument),
         error,
@@ -256,7 +258,7 @@ fn write_text(
     if report.instruments.is_empty() {
         return Ok(writeln!(out, "{NOTHING_CONFIGURED}")?);
     }
-    let last = if sight.is_some() { "via" } else { "synced" };
+    let last = if sight.is_some_and(Sight::is_shown) { "via" } else { "synced" };
     let columns = [
         ("bar", Align::Left),
         ("newest closed", Align::Left),
@@ -303,6 +305,9 @@ fn write_head(
         None => writeln!(out, "daemon  not running")?,
         Some(sight) => {
             writeln!(out, "daemon  {}", sight.headline())?;
+            if let Some(obstacle) = sight.obstacle() {
+                write_alert(out, BELOW, obstacle, paint)?;
+            }
             let (tone, words) = sight.connection();
             let StreamView { connected, subscriptions, wanted, .. } = sight.snapshot.stream;
             let series = match connected {
@@ -406,6 +411,7 @@ mod tests {
     use super::*;
     use crate::cli::house::tests::{house, wanted};
     use crate::cli::sight::tests::sample;
+    use crate::snapshot::Snapshot;
     use crate::store::sample::{BASE, Sample};
     use crate::time::SECOND;
 
@@ -511,7 +517,7 @@ mod tests {
     #[test]
     fn a_daemon_tells_how_each_series_is_kept_fresh() {
         let mut sight = sample(NOW);
-        sight.age_ms = 8_000;
+        sight.age_ms = Some(8_000);
         let out = run_beside(Some(&sight), false);
         assert!(out.lines().all(|line| line.chars().count() <= 80 || line.contains("/")), "{out}");
         let mine = |line: &&str| {
@@ -521,13 +527,15 @@ mod tests {
         let told: Vec<&str> = out.lines().filter(mine).collect();
         let expected = "\
 daemon  running, pid 1234, up 3h 5m; snapshot 8s old
+        it shows nothing new: it is held up, or cannot write its snapshot,
+        perhaps on a full disk; its log tells why
 stream  connected for 12m 12s, 4 of 5 series
 time    2024-05-01 00:01:18 UTC by the exchange's clock
 
   bar    newest closed     lag  rows  covered  missing  empty  via
 ";
         assert!(told.join("\n").starts_with(expected), "{out}");
-        let told = told[5..].join("\n");
+        let told = told[7..].join("\n");
         for part in [
             "BTC-USDT-SWAP  stream: the stream has met what is stored, ",
             "\n  1m     2024-04-30 23:59  18s  2592   99.96%        1   288?  stream 8s ago\n",
@@ -542,6 +550,20 @@ time    2024-05-01 00:01:18 UTC by the exchange's clock
         ] {
             assert!(format!("{told}\n").contains(part), "{part:?} is not in:\n{out}");
         }
+    }
+
+    #[test]
+    fn a_daemon_that_shows_nothing_is_told_of() {
+        let snapshot = Snapshot { pid: 7, ..Snapshot::default() };
+        let out = run_beside(Some(&Sight { snapshot, age_ms: None }), false);
+        let expected = "\
+daemon  running, pid 7
+        it shows nothing of itself: it has just started, or cannot write its
+        snapshot, perhaps on a full disk; its log tells why
+stream  unknown
+config ";
+        assert!(out.starts_with(expected), "{out}");
+        assert!(out.contains("\nBTC-USDT-SWAP  unknown: the daemon does not show it, "), "{out}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use log::warn;
+use log::{info, warn};
 
 use crate::config::{Config, InstrumentConfig};
 use crate::control::Follow;
@@ -109,8 +109,13 @@ impl Picture {
             instruments,
         };
         let drawn = snapshot.write(&self.data_dir);
-        if let (Err(error), false) = (&drawn, self.failed) {
-            warn!(target: "daemon", "its state cannot be shown: {error}");
+        match &drawn {
+            Err(error) if !self.failed => {
+                let words = "status shows nothing new: no snapshot in";
+                warn!(target: "daemon", "{words} {}: {error}", self.data_dir.display());
+            }
+            Ok(()) if self.failed => info!(target: "daemon", "status shows its state again"),
+            _ => {}
         }
         self.failed = drawn.is_err();
     }

@@ -24,4 +24,5 @@ mod refusals;
 mod sight;
 mod stream;
 mod sync;
+mod trouble;
 mod verify;

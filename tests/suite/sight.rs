@@ -156,6 +156,9 @@ fn a_daemon_is_seen_while_it_holds_the_lock() {
         assert_eq!(report["websocket"]["connected"], false, "{words}");
     }
     let lock = Lock::take(&home.data_dir()).unwrap();
+    let told = home.run("status --json").exits(0).json();
+    assert_eq!(told["daemon"]["running"], false, "a command that writes is no daemon");
+    lock.sign_as_daemon().unwrap();
     for words in ["status --json", "websocket status --json"] {
         let report = home.run(words).exits(0).json();
         assert_eq!(report["daemon"]["running"], true, "{words}");
@@ -171,10 +174,6 @@ fn a_daemon_is_seen_while_it_holds_the_lock() {
     let told = home.run("websocket status").exits(0);
     assert!(told.out.starts_with("connection   connected"), "{}", told.out);
     assert!(!told.out.contains(['\u{1b}', '●']), "a pipe gets neither colours nor symbols");
-    // A command that writes is no daemon.
-    let other = Snapshot { pid: 1, ..shown() };
-    other.write(&home.data_dir()).unwrap();
-    assert_eq!(home.run("status --json").exits(0).json()["daemon"]["running"], false);
     drop(lock);
     assert_eq!(exchange.requests().len(), asked, "nobody has touched the network");
 }

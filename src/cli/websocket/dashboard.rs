@@ -92,6 +92,10 @@ struct Board<'a> {
 
 impl Board<'_> {
     fn write(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        if !self.sight.is_shown() {
+            line(out, "connection", &format!("{}unknown", self.paint.mark(Tone::Faint)))?;
+            return self.write_daemon(out);
+        }
         self.write_connection(out)?;
         self.write_health(out)?;
         self.write_requests(out)?;
@@ -170,7 +174,15 @@ impl Board<'_> {
                 line(out, name, &format!("{}{alert}", self.paint.mark(Tone::Bad)))?;
             }
         }
-        line(out, "daemon", &self.sight.headline())
+        self.write_daemon(out)
+    }
+
+    fn write_daemon(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        line(out, "daemon", &self.sight.headline())?;
+        match self.sight.obstacle() {
+            Some(obstacle) => line(out, "", &format!("{}{obstacle}", self.paint.mark(Tone::Bad))),
+            None => Ok(()),
+        }
     }
 
     fn write_instruments(&self, out: &mut dyn Write) -> Result<(), Failure> {
@@ -321,7 +333,7 @@ DOGE-USDT      off     12m     0  -         its file is damaged
     #[test]
     fn what_is_wrong_is_told_where_it_belongs() {
         let mut sight = sample(1_714_521_600_000);
-        sight.age_ms = 12 * SECOND;
+        sight.age_ms = Some(12 * SECOND);
         let snapshot = &mut sight.snapshot;
         snapshot.config_error = Some("config.json:3: sandbox: give true or false".into());
         snapshot.stalled = Some("the disk is full".into());
@@ -346,6 +358,7 @@ DOGE-USDT      off     12m     0  -         its file is damaged
             "storage      the disk is full",
             "config       config.json:3: sandbox: give true or false",
             "daemon       running, pid 1234, up 3h 5m; snapshot 12s old",
+            "             it shows nothing new: it is held up, or cannot write its snapshot,",
         ] {
             assert!(text.lines().any(|told| told == line), "{line:?} is not in:\n{text}");
         }

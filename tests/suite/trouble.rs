@@ -1,0 +1,37 @@
+//! A daemon in trouble, and what it says of that: to whoever asks, and in its log.
+
+use crate::live::{home, market};
+use crate::process::{Home, Running};
+
+/// Starts a daemon none of whose files may grow beyond half a KiB, which is all but a full disk.
+fn start_on_a_full_disk(home: &Home) -> Running {
+    let script = r#"ulimit -f 1; exec "$0" "$@""#;
+    Running::new(home.shell(script, "daemon"), "daemon on a full disk")
+}
+
+#[test]
+fn a_daemon_on_a_full_disk_is_seen_and_says_why_it_shows_nothing() {
+    let exchange = market(&["BTC-USDT"]).start();
+    let home = home(&exchange).instrument("BTC-USDT", "1m", 1);
+    let daemon = start_on_a_full_disk(&home);
+    daemon.wait_for("status shows nothing new: no snapshot in ");
+    daemon.wait_for("everything waits for room on the disk");
+    let pid = daemon.pid();
+    let told = home.run("status").exits(0);
+    assert!(told.out.starts_with(&format!("daemon  running, pid {pid}\n")), "{}", told.out);
+    assert!(told.out.contains("a full disk"), "{}", told.out);
+    let told = home.run("websocket status").exits(0);
+    assert!(told.out.contains(&format!("running, pid {pid}\n")), "{}", told.out);
+    for words in ["status --json", "websocket status --json"] {
+        let told = home.run(words).exits(0).json();
+        assert_eq!(
+            (&told["daemon"]["running"], &told["daemon"]["pid"]),
+            (&true.into(), &pid.into())
+        );
+        assert!(told["daemon"]["snapshot_age_ms"].is_null(), "{told}");
+    }
+    home.run("daemon").exits(1).last_word(&format!("running here already: process {pid}"));
+    assert_eq!(daemon.log().matches("status shows nothing new").count(), 1, "{}", daemon.log());
+    daemon.signal("TERM");
+    daemon.wait_within(std::time::Duration::from_secs(20)).exits(0);
+}
