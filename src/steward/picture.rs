@@ -192,11 +192,16 @@ fn instrument(
         let (mode, reason) = (Mode::Off.as_str().to_owned(), "disabled".to_owned());
         return InstrumentView { symbol, mode, reason, ..InstrumentView::default() };
     };
-    let switch = feed.switch();
+    let (switch, error) = (feed.switch(), mind.quarantine(&known.instrument));
+    let (mode, cause) = match error {
+        Some(_) => (Mode::Off, "its file cannot be used: nothing is stored"),
+        None => (switch.mode(), switch.cause()),
+    };
     let series = feed.bars().map(|bar| {
         let series = Series { instrument: known.instrument.clone(), bar };
         let line = mind.line(&series);
         let via = match line.map(|line| line.follows()) {
+            _ if mode == Mode::Off => "none",
             Some(Follow::Stream) => "stream",
             Some(Follow::Poll(_)) => "poll",
             Some(Follow::Wait) | None => "none",
@@ -213,11 +218,11 @@ fn instrument(
     let streams = matches!(known.rule(config), Rule::Stream { .. });
     InstrumentView {
         symbol,
-        mode: switch.mode().as_str().to_owned(),
-        reason: switch.cause().to_owned(),
+        mode: mode.as_str().to_owned(),
+        reason: cause.to_owned(),
         since: switch.since() + offset_ms,
-        fell_back: streams && matches!(switch.mode(), Mode::Poll | Mode::Wait),
-        error: mind.quarantine(&known.instrument).map(str::to_owned),
+        fell_back: streams && matches!(mode, Mode::Poll | Mode::Wait),
+        error: error.map(str::to_owned),
         series: series.collect(),
     }
 }

@@ -110,6 +110,8 @@ fn a_damaged_file_is_left_alone_and_the_others_go_on() {
         for (view, symbol) in seen.instruments[1..].iter().zip(DAMAGED) {
             let error = view.error.as_deref().unwrap();
             assert!(error.contains(&format!("{symbol}.db")), "{error}");
+            let words = (view.mode.as_str(), view.reason.as_str(), view.series[0].via.as_str());
+            assert_eq!(words, ("off", "its file cannot be used: nothing is stored", "none"));
             live.running.wait_for(&format!("{symbol} is left alone, the others go on"));
         }
         let pushes = exchange.pushes();
