@@ -86,7 +86,7 @@ impl Steward {
     pub fn new(setup: Setup, config: Config, reload: Reload, auditor: Sender<Series>) -> Steward {
         Steward {
             seen: look(&config),
-            picture: Picture::new(&setup.data_dir),
+            picture: Picture::new(&setup.data_dir, &config),
             setup,
             config,
             reload,

@@ -25,6 +25,8 @@ const RATE_MS: Millis = 10 * SECOND;
 /// What is drawn from, beside what the mind knows.
 pub(super) struct Picture {
     data_dir: PathBuf,
+    /// Where the stream goes: another address waits for the next start.
+    url: String,
     started_at: Millis,
     /// Local time of the start, once it is known.
     began: Option<Millis>,
@@ -42,9 +44,11 @@ pub(super) struct Picture {
 }
 
 impl Picture {
-    pub(super) fn new(data_dir: &Path) -> Picture {
+    /// A picture of a daemon that starts with `config`, in a folder.
+    pub(super) fn new(data_dir: &Path, config: &Config) -> Picture {
         Picture {
             data_dir: data_dir.to_owned(),
+            url: format!("{}{STREAM_PATH}", config.ws_url()),
             started_at: wall_now(),
             began: None,
             drawn_at: Millis::MIN,
@@ -122,7 +126,7 @@ impl Picture {
 
     fn stream(&self, config: &Config, now: Now) -> StreamView {
         let known = StreamView {
-            url: format!("{}{STREAM_PATH}", config.ws_url()),
+            url: self.url.clone(),
             enabled: config.enable_websocket,
             max_age_ms: config.websocket.max_connection_age_ms,
             updates_per_second: self.row_counts.grown() as f64 * SECOND as f64 / RATE_MS as f64,

@@ -5,6 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use okx_local_store::snapshot::Snapshot;
+use okx_local_store::time::wall_now;
 
 use crate::exchange::{Endpoint, Exchange, Refuse, StreamFault, Strike};
 use crate::live::{Live, Truth, home, is_streamed, market, mode};
@@ -63,6 +64,13 @@ fn a_file_that_is_edited_is_taken_up() {
     home.set("max_concurrent_syncs", "2");
     home.set("log_level", "\"DEBUG\"");
     live.running.wait_for("at the next start: max_concurrent_syncs, log_level\n");
+    let address = format!("\n             {}/ws/v5/business\n", exchange.ws_url());
+    home.set("ws_url", "\"ws://127.0.0.1:9\"");
+    live.running.wait_for("at the next start: ws_url\n");
+    let next = wall_now();
+    live.wait("another look", |seen| seen.written_at > next);
+    let told = home.run("websocket status").exits(0);
+    assert!(told.out.contains(&address), "the one in use: {}", told.out);
     assert_eq!(exchange.count(Endpoint::Candles), asked, "a disabled one is left alone");
 
     home.list("ETH-USDT", MINUTES);
