@@ -63,6 +63,8 @@ pub struct Steward {
     /// What the file looked like when it was read last.
     seen: Option<(SystemTime, u64)>,
     looked_at: Millis,
+    /// Whether there was no file at the last look, though there had been one.
+    was_absent: bool,
     /// Why a changed file was refused.
     refusal: Option<String>,
     errands: BTreeMap<u64, Errand>,
@@ -91,6 +93,7 @@ impl Steward {
             config,
             reload,
             looked_at: Millis::MIN,
+            was_absent: false,
             refusal: None,
             errands: BTreeMap::new(),
             purges: Vec::new(),
@@ -156,14 +159,16 @@ impl Steward {
         engine::line(&self.setup, series, wanted, now, engine::Trust::Ledger)
     }
 
-    /// Notices a file that has changed.
+    /// Notices a file that has changed, or is gone: at the second look, because an editor may take
+    /// the old one away before it writes the new one.
     fn look_at_config(&mut self, mind: &mut Keeper, now: Now) {
         if now.local < self.looked_at.saturating_add(CONFIG_MS) {
             return;
         }
         self.looked_at = now.local;
         let seen = look(&self.config);
-        if seen != self.seen && seen.is_some() {
+        let was_absent = std::mem::replace(&mut self.was_absent, seen.is_none());
+        if seen != self.seen && (seen.is_some() || was_absent) {
             self.take_in_config(mind, now);
         }
     }

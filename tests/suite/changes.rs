@@ -168,9 +168,14 @@ fn a_broken_file_is_refused_and_told_of_until_it_is_mended() {
         live.wait_within(TAKEN_UP, &what, |seen| seen.config_error.is_none());
         live.streams("with the mended file");
     }
+    let refusals = |live: &Live| live.running.log().matches("what held before").count();
+    let before = refusals(&live);
     fs::remove_file(&file).unwrap();
-    live.running.signal("HUP");
     assert_refused(&mut live, &home, "gone");
+    // It is looked at again and again, and told of once.
+    let later = wall_now() + 5_000;
+    live.wait("more looks", |seen| seen.written_at > later);
+    assert_eq!(refusals(&live), before + 1, "{}", live.running.log());
     fs::write(&file, &sound).unwrap();
     live.wait_within(TAKEN_UP, "the file again", |seen| seen.config_error.is_none());
     assert_eq!(exchange.stats().upgraded(), 1, "nothing of that is the stream's business");
