@@ -187,6 +187,12 @@ impl Breaker {
         self.pause_until = now + random.below(longest.max(1) as u64) as Millis;
     }
 
+    /// Somebody has mended something, perhaps: no pause and no rest keeps the next attempt back.
+    pub fn hasten(&mut self, now: Millis) {
+        self.pause_until = Millis::MIN;
+        self.open_until = self.open_until.map(|until| until.min(now));
+    }
+
     /// Data arrived, which alone proves that the stream works.
     pub fn data(&mut self) {
         self.failures.clear();
@@ -281,6 +287,23 @@ mod tests {
         now = breaker.connect_at(now);
         breaker.data();
         assert_eq!((breaker.state(now), breaker.failures()), (State::Closed, 0));
+    }
+
+    #[test]
+    fn a_rest_that_is_cut_short_leaves_the_trial() {
+        let (mut breaker, mut random) = breaker();
+        breaker.failed(0, &mut random);
+        breaker.hasten(100);
+        assert_eq!((breaker.state(100), wait(&breaker, 100)), (State::Closed, 0));
+        while !breaker.failed(100, &mut random) {}
+        breaker.hasten(200);
+        assert_eq!((breaker.state(200), wait(&breaker, 200)), (State::HalfOpen, 0));
+        assert!(breaker.failed(200, &mut random), "a trial that fails opens it again");
+        for _ in 0..CONNECTS {
+            breaker.connecting(300);
+        }
+        breaker.hasten(300);
+        assert_eq!(wait(&breaker, 300), CONNECTS_WINDOW_MS, "the exchange counts all the same");
     }
 
     #[test]

@@ -199,6 +199,7 @@ impl Link {
                 }
                 self.let_go(&cause);
             }
+            Order::Hasten => self.breaker.hasten(now.local),
             Order::Configure(settings) => {
                 self.breaker.configure(settings.breaker);
                 self.settings = *settings;

@@ -338,7 +338,11 @@ impl Chores for Steward {
 
     fn hear(&mut self, news: News<'_>, mind: &mut Keeper, now: Now) {
         match news {
-            News::Reload => self.take_in_config(mind, now),
+            News::Reload => {
+                // Who sends SIGHUP may have mended the network instead.
+                mind.tell_stream(link::Order::Hasten);
+                self.take_in_config(mind, now);
+            }
             News::Call(call) => self.serve(call, mind, now),
             News::Audited(audit) => {
                 self.errands.values_mut().for_each(|errand| errand.audited(&audit.series));

@@ -34,6 +34,8 @@ pub enum Order {
     Renew(BTreeSet<Series>),
     /// Whatever there is may be dead, for this cause: drop it and connect anew.
     Reconnect(String),
+    /// Where there is no connection, try to connect at once, however long the pause or the rest.
+    Hasten,
     /// From the next connection on these settings hold; the current one is replaced by it.
     Configure(Box<Settings>),
     /// Let everything go, and end.

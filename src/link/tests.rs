@@ -284,6 +284,16 @@ fn a_trial_takes_the_shortest_bars_and_its_failure_opens_anew() {
 }
 
 #[test]
+fn whoever_is_in_haste_ends_the_rest() {
+    let mut desk = Desk::new();
+    desk.want(&["A-B"]);
+    desk.fail_until(State::Open);
+    assert_eq!(desk.pass(5 * SECOND), NONE);
+    assert_eq!(desk.order(Order::Hasten), ["dial 6"]);
+    assert_eq!(desk.order(Order::Hasten), NONE, "it is under way");
+}
+
+#[test]
 fn silence_is_a_failure_whatever_came_before() {
     let mut desk = Desk::streaming(&["A-B"]);
     assert_eq!(desk.link.health(desk.now).failures, 0);
@@ -652,6 +662,7 @@ enum Chance {
     Renew(u8),
     Reconnect,
     Configure,
+    Hasten,
     Stand,
     Fail(bool),
     Ack(bool, u8),
@@ -671,6 +682,7 @@ fn chances() -> impl Strategy<Value = Vec<Chance>> {
         1 => any::<u8>().prop_map(Chance::Renew),
         1 => Just(Chance::Reconnect),
         1 => Just(Chance::Configure),
+        1 => Just(Chance::Hasten),
         6 => Just(Chance::Stand),
         2 => old().prop_map(Chance::Fail),
         6 => (old(), 0..6u8).prop_map(|(old, n)| Chance::Ack(old, n)),
@@ -744,6 +756,7 @@ impl Desk {
             Chance::Want(bits) => self.order(Order::Want(some(bits))),
             Chance::Renew(bits) => self.order(Order::Renew(some(bits))),
             Chance::Reconnect => self.order(Order::Reconnect("why".to_owned())),
+            Chance::Hasten => self.order(Order::Hasten),
             Chance::Configure => self.order(Order::Configure(Box::new(settings()))),
             Chance::Stand => {
                 let tried = self.link.connections().find(|it| it.since.is_none());

@@ -1,6 +1,6 @@
 //! A daemon in trouble, and what it says of that: to whoever asks, and in its log.
 
-use crate::live::{home, market};
+use crate::live::{Live, Truth, home, market};
 use crate::process::{Home, Running};
 
 /// Starts a daemon none of whose files may grow beyond half a KiB, which is all but a full disk.
@@ -34,4 +34,21 @@ fn a_daemon_on_a_full_disk_is_seen_and_says_why_it_shows_nothing() {
     assert_eq!(daemon.log().matches("status shows nothing new").count(), 1, "{}", daemon.log());
     daemon.signal("TERM");
     daemon.wait_within(std::time::Duration::from_secs(20)).exits(0);
+}
+
+#[test]
+fn a_stream_that_rests_is_tried_at_once_on_sighup() {
+    let exchange = market(&["BTC-USDT"]).start();
+    let breaker = r#"{ "failure_threshold": 2, "recovery_timeout": 300 }"#;
+    let home = home(&exchange).key("circuit_breaker", breaker).instrument("BTC-USDT", "1m", 1);
+    exchange.stop();
+    let mut live = Live::start(&home);
+    live.wait("a long rest", |seen| {
+        seen.stream.breaker == "open" && seen.stream.retry_in_ms > Some(200_000)
+    });
+    exchange.resume();
+    live.running.signal("HUP");
+    live.streams("though the rest is not over");
+    live.comes_to(&Truth::of(&exchange, &home), "after the rest");
+    live.stop("TERM");
 }
