@@ -5,10 +5,12 @@
 
 mod line;
 mod message;
+mod outage;
 
 use std::collections::BTreeMap;
 
-use crate::backoff::{Backoff, Random};
+use crate::backoff::Random;
+use crate::control::outage::Outages;
 use crate::instrument::Instrument;
 use crate::limit::Budget;
 use crate::page::Stored;
@@ -51,7 +53,7 @@ pub struct Control {
     /// Whether it goes on for ever, rather than being done or giving up.
     endless: bool,
     budget: Budget,
-    backoffs: BTreeMap<Endpoint, Backoff>,
+    outages: Outages,
     random: Random,
     lines: Vec<Line>,
     /// The places of lines that nobody wants any more.
@@ -72,6 +74,8 @@ pub struct Control {
     gave_up: Option<String>,
     /// Failures and oddities that nobody was told of yet.
     remarks: Vec<String>,
+    /// Outages that are over, and of which nobody was told yet.
+    recoveries: Vec<String>,
     /// When a bound that kept a question back falls, and which.
     held: Option<(Millis, Hold)>,
 }
@@ -89,7 +93,7 @@ impl Control {
             workers,
             endless: false,
             budget,
-            backoffs: BTreeMap::new(),
+            outages: Outages::default(),
             random,
             lines,
             vacant: Vec::new(),
@@ -105,6 +109,7 @@ impl Control {
             stopped: false,
             gave_up: None,
             remarks: Vec::new(),
+            recoveries: Vec::new(),
             held: None,
         }
     }
@@ -214,6 +219,16 @@ impl Control {
         std::mem::take(&mut self.remarks)
     }
 
+    /// Outages that have ended since the last call, for the log.
+    pub fn take_recoveries(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.recoveries)
+    }
+
+    /// Why requests fail at present, in words, if any do.
+    pub fn trouble(&self, now: Now) -> Option<String> {
+        self.outages.cause(now.local)
+    }
+
     /// What everything waits for, and until when in local time; nothing while requests are under
     /// way.
     pub fn waits_for(&self, now: Now) -> Option<(Millis, Hold)> {
@@ -228,7 +243,7 @@ impl Control {
             Input::Stop => self.stopped = true,
             Input::Clock { ticket } => {
                 if self.land(ticket, now).is_some() {
-                    self.succeeded(Endpoint::Time);
+                    self.succeeded(Endpoint::Time, now);
                     self.clock_known = true;
                     self.clock_due = now.local + CLOCK_AGAIN_MS;
                 }
@@ -322,7 +337,7 @@ impl Control {
 
     fn on_stored(&mut self, ticket: u64, stored: &Stored, now: Now) {
         let Some(flight) = self.land(ticket, now) else { return };
-        self.succeeded(flight.endpoint);
+        self.succeeded(flight.endpoint, now);
         self.pages += 1;
         let Some(line) = flight.line.and_then(|line| self.lines.get_mut(line)) else { return };
         self.remarks.extend(line.remarks(stored));
@@ -357,14 +372,12 @@ impl Control {
             _ if policy == Policy::Permanent && !self.endless => {}
             _ => self.remarks.push(format!("{}: {error}", flight.endpoint)),
         }
-        let backoff = self.backoffs.entry(flight.endpoint).or_default();
-        backoff.failed(policy, now.local, &mut self.random);
+        let (endpoint, random) = (flight.endpoint, &mut self.random);
+        let in_a_row = self.outages.failed(endpoint, policy, &error, now.local, random);
         // A clock that is known goes on well enough without being read again.
         let needed = flight.line.is_some() || !self.clock_known;
-        let hopeless =
-            needed && (backoff.failures() >= GIVE_UP_FAILURES || policy == Policy::Denied);
+        let hopeless = needed && (in_a_row >= GIVE_UP_FAILURES || policy == Policy::Denied);
         let permanent = policy == Policy::Permanent;
-        let in_a_row = backoff.failures();
         match flight.line.and_then(|line| self.lines.get_mut(line)) {
             Some(line) => {
                 line.failed(ticket);
@@ -388,10 +401,8 @@ impl Control {
         }
     }
 
-    fn succeeded(&mut self, endpoint: Endpoint) {
-        if let Some(backoff) = self.backoffs.get_mut(&endpoint) {
-            backoff.succeeded();
-        }
+    fn succeeded(&mut self, endpoint: Endpoint, now: Now) {
+        self.recoveries.extend(self.outages.succeeded(endpoint, now.local));
     }
 
     /// Whether no poller is free. A page that waits for the disk keeps none busy: one file that
@@ -437,7 +448,7 @@ impl Control {
     }
 
     fn is_open(&mut self, endpoint: Endpoint, now: Now) -> bool {
-        let paused = self.backoffs.get(&endpoint).map_or(now.local, Backoff::free_at);
+        let paused = self.outages.free_at(endpoint).unwrap_or(now.local);
         let Some(free_at) = self.budget.free_at(endpoint, now.local) else { return false };
         let at = free_at.max(paused);
         if at > now.local {

@@ -160,6 +160,11 @@ impl Keeper {
         self.control.take_remarks()
     }
 
+    /// Outages of the exchange that have ended since the last call, for the log.
+    pub fn take_recoveries(&mut self) -> Vec<String> {
+        self.control.take_recoveries()
+    }
+
     /// Which of these series it has no line for, so that [`Keeper::configure`] or
     /// [`Keeper::demand`] has to be given one.
     pub fn unknown(&self, series: impl Iterator<Item = Series>) -> Vec<Series> {

@@ -426,6 +426,9 @@ impl Supervisor<'_> {
             }
             self.tell(News::Remark(&remark), now);
         }
+        for recovery in self.mind.take_recoveries() {
+            info!(target: "poll", "{recovery}");
+        }
         for (instrument, error) in self.mind.take_damages() {
             error!(
                 target: "store",

@@ -221,6 +221,39 @@ fn a_failed_page_is_asked_again_after_the_pause() {
 }
 
 #[test]
+fn an_outage_is_known_while_it_lasts_and_its_end_is_told_once() {
+    for (failures, is_told) in [(1, false), (2, false), (3, true)] {
+        let mut control = control(1, 1, 1).endless();
+        read_clock(&mut control);
+        let mut at = 0;
+        for _ in 0..failures {
+            let ticket = control.next(now(at)).unwrap().ticket;
+            let error = "connection refused".into();
+            control.on(now(at), Input::Failed { ticket, policy: BUSY, error });
+            let trouble = control.trouble(now(at)).unwrap();
+            assert_eq!(trouble, "candles: connection refused");
+            assert!(control.next(now(at)).is_none(), "it is left alone for a while");
+            assert_eq!(control.trouble(now(at + 60_000)), None, "nobody has asked for long");
+            at = control.deadline(now(at)).unwrap();
+        }
+        let Action { ticket, job: Job::Page { ask, grid, .. } } = control.next(now(at)).unwrap()
+        else {
+            panic!("the clock is known")
+        };
+        assert!(control.trouble(now(at)).is_some(), "the next attempt is under way");
+        control.on(now(at), Input::Stored { ticket, stored: &receipt(ask, grid) });
+        assert_eq!(control.trouble(now(at)), None);
+        let recoveries = control.take_recoveries();
+        assert_eq!(recoveries.len(), usize::from(is_told), "{recoveries:?}");
+        for line in recoveries {
+            assert!(line.starts_with("candles: answered again after "), "{line}");
+            assert!(line.ends_with("failures in a row: 3, the last: connection refused"), "{line}");
+        }
+        assert_eq!(control.take_recoveries(), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn a_refused_series_ends_alone_and_an_unreachable_exchange_ends_all() {
     let mut control = control(2, 1, 2);
     read_clock(&mut control);
