@@ -303,16 +303,17 @@ impl Steward {
         // Who is not answered deletes the file itself, once the daemon has ended.
         self.purges.retain(|purge| purge.is_ordered);
         for (number, mut errand) in std::mem::take(&mut self.errands) {
-            let view = View { stopped: true, ..errand.view(number, mind, now) };
+            let view = View { stopped: true, ..errand.view(number, mind, None, now) };
             errand.stop(view);
         }
     }
 
     /// Tells those who wait how far their errands are, and ends those that are done.
     fn report(&mut self, mind: &mut Keeper, now: Now) {
+        let trouble = self.picture.trouble(mind, now);
         let due = self.errands.iter_mut().filter(|(_, errand)| errand.is_due(now));
         let over = due.filter_map(|(&number, errand)| {
-            let view = errand.view(number, mind, now);
+            let view = errand.view(number, mind, trouble.clone(), now);
             errand.tell(view, now).then_some(number)
         });
         for number in over.collect::<Vec<u64>>() {

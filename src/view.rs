@@ -31,6 +31,9 @@ pub struct View {
     /// How long nothing will happen, ms, and why.
     #[serde(serialize_with = "tell_wait", deserialize_with = "wait")]
     pub wait: Option<(Millis, Hold)>,
+    /// What is in the way at present, if a daemon does the work: who does it itself logs that.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "words")]
+    pub trouble: Option<String>,
     /// Why everything was given up.
     #[serde(deserialize_with = "words")]
     pub gave_up: Option<String>,
@@ -77,6 +80,7 @@ impl View {
             pages: control.pages(),
             pages_per_minute: control.pages_per_minute(),
             wait: control.waits_for(now).map(|(until, hold)| (until - now.local, hold)),
+            trouble: None,
             gave_up: control.gave_up().map(str::to_owned),
             stopped: control.was_stopped(),
             finished: control.is_finished(now),
@@ -92,7 +96,7 @@ impl View {
     pub fn shortened(&self) -> View {
         let mut view = self.clone();
         let errors = view.lines.iter_mut().filter_map(|line| line.error.as_mut());
-        errors.chain(view.gave_up.as_mut()).for_each(shorten);
+        errors.chain(&mut view.trouble).chain(&mut view.gave_up).for_each(shorten);
         view
     }
 }
@@ -231,6 +235,7 @@ pub(crate) mod tests {
             pages: 7,
             pages_per_minute: 540.5,
             wait: Some((1_500, Hold::Pause)),
+            trouble: Some("candles: connection refused".to_owned()),
             gave_up: None,
             stopped: false,
             finished: false,
@@ -277,9 +282,11 @@ pub(crate) mod tests {
     fn words_are_safe_to_print() {
         let mut view = sample();
         view.gave_up = Some("one\n\u{1b}[2Jtwo".into());
+        view.trouble = view.gave_up.clone();
         let text = serde_json::to_string(&view).unwrap();
         let read: View = serde_json::from_str(&text).unwrap();
         assert_eq!(read.gave_up.as_deref(), Some("one\\n\\u{1b}[2Jtwo"));
+        assert_eq!(read.trouble, read.gave_up);
     }
 
     proptest! {

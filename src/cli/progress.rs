@@ -90,6 +90,8 @@ pub struct Progress {
     face: Face,
     started: Option<Millis>,
     told: BTreeSet<usize>,
+    /// What was in the way when that was told last.
+    trouble: Option<String>,
     stopping: bool,
 }
 
@@ -117,7 +119,7 @@ impl Progress {
         } else {
             Face::Pipe { next: 0 }
         };
-        Progress { face, started: None, told: BTreeSet::new(), stopping: false }
+        Progress { face, started: None, told: BTreeSet::new(), trouble: None, stopping: false }
     }
 
     /// Shows where things stand at `now`, local time. To be called often; it decides what is worth
@@ -127,11 +129,12 @@ impl Progress {
         if view.stopped {
             return self.stop();
         }
-        let finished = self.newly_finished(view);
+        let mut told = self.newly_finished(view);
+        told.extend(self.new_trouble(view));
         let sum = Sum::of(view, elapsed_ms);
         match &mut self.face {
             Face::Terminal { screen, shown, total } => {
-                for line in finished {
+                for line in told {
                     let _ = screen.lines.println(line);
                 }
                 let open = || view.lines.iter().filter(|line| !line.done);
@@ -155,7 +158,7 @@ impl Progress {
             }
             Face::Pipe { next } => {
                 let mut stderr = io::stderr().lock();
-                for line in finished {
+                for line in told {
                     let _ = writeln!(stderr, "{line}");
                 }
                 if *next == 0 {
@@ -184,6 +187,13 @@ impl Progress {
         if let Face::Terminal { screen, .. } = self.face {
             let _ = screen.lines.clear();
         }
+    }
+
+    /// A line for what is in the way, where that is another than before.
+    fn new_trouble(&mut self, view: &View) -> Option<String> {
+        let changed = view.trouble != self.trouble && !view.finished;
+        self.trouble.clone_from(&view.trouble);
+        view.trouble.as_ref().filter(|_| changed).map(|trouble| format!("waiting: {trouble}"))
     }
 
     /// A line for each series that has ended since the last time.

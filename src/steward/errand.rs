@@ -63,8 +63,14 @@ impl Errand {
         now.local >= self.told_at.saturating_add(TELL_MS)
     }
 
-    /// Where it stands.
-    pub(super) fn view(&mut self, number: u64, mind: &Keeper, now: Now) -> View {
+    /// Where it stands, with what is in the way of everything.
+    pub(super) fn view(
+        &mut self,
+        number: u64,
+        mind: &Keeper,
+        trouble: Option<String>,
+        now: Now,
+    ) -> View {
         let control = mind.control();
         let pages = control.pages();
         if pages != self.pages {
@@ -85,13 +91,15 @@ impl Errand {
             .collect();
         let done = lines.iter().all(|line| line.done);
         let fruitless = !done && now.local >= self.moved_at + FRUITLESS_MS;
-        let gave_up = self.failure.clone().filter(|_| fruitless);
+        let failure = self.failure.as_ref().or(trouble.as_ref());
+        let gave_up = failure.cloned().filter(|_| fruitless);
         View {
             pages: pages - self.pages_before,
             pages_per_minute: control.pages_per_minute(),
             wait: control.waits_for(now).map(|(until, hold)| (until - now.local, hold)),
             stopped: false,
             finished: done || gave_up.is_some(),
+            trouble,
             gave_up,
             lines,
         }

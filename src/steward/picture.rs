@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use log::{info, warn};
 
 use crate::config::{Config, InstrumentConfig};
-use crate::control::Follow;
+use crate::control::{Follow, Hold};
 use crate::instrument::Series;
 use crate::keeper::Keeper;
 use crate::latency::Latency;
@@ -78,6 +78,13 @@ impl Picture {
 
     pub(super) fn stalled(&mut self, why: Option<String>) {
         self.stalled = why;
+    }
+
+    /// What is in the way of whoever waits for bars, if anything is.
+    pub(super) fn trouble(&self, mind: &Keeper, now: Now) -> Option<String> {
+        let stalled = self.stalled.as_ref().map(|why| format!("nothing can be stored: {why}"));
+        let asked_in_vain = |why| format!("requests to the exchange fail: {why}");
+        stalled.or_else(|| mind.control().trouble(now).map(asked_in_vain))
     }
 
     pub(super) fn remark(&mut self, words: &str) {
@@ -171,7 +178,7 @@ impl Picture {
         let (requests, saved) = (mind.control().requests(), mind.saved());
         let wait = mind.control().waits_for(now).filter(|(until, _)| until - now.local >= SECOND);
         let paused = wait.and_then(|(_, hold)| match hold {
-            crate::control::Hold::Pause => self.remark.clone(),
+            Hold::Pause => mind.control().trouble(now),
             _ => None,
         });
         RestView {

@@ -52,3 +52,32 @@ fn a_stream_that_rests_is_tried_at_once_on_sighup() {
     live.comes_to(&Truth::of(&exchange, &home), "after the rest");
     live.stop("TERM");
 }
+
+#[test]
+fn a_command_beside_a_daemon_in_trouble_says_what_it_waits_for() {
+    let exchange = market(&["BTC-USDT"]).start();
+    let home = home(&exchange).instrument("BTC-USDT", "1m", 1);
+    let full = start_on_a_full_disk(&home);
+    full.wait_for("everything waits for room on the disk");
+    let waiting = home.start("sync --all");
+    waiting.wait_for("waiting: nothing can be stored: ");
+    waiting.signal("INT");
+    waiting.wait().exits(1);
+    full.signal("TERM");
+    full.wait().exits(0);
+
+    exchange.stop();
+    let live = Live::start(&home);
+    let waiting = home.start("sync --all");
+    waiting.wait_for("waiting: requests to the exchange fail: time: ");
+    live.running.wait_for("time: ");
+    exchange.resume();
+    let done = waiting.wait().exits(0);
+    let mut told: Vec<&str> =
+        done.err.lines().filter(|line| line.starts_with("waiting: ")).collect();
+    let all = told.len();
+    told.dedup();
+    assert_eq!(told.len(), all, "once for each change: {}", done.err);
+    live.running.wait_for("poll time: answered again after ");
+    live.stop("TERM");
+}
