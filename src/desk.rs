@@ -1,33 +1,35 @@
 //! The desk: where one-shot commands ask a running daemon for what only it may do.
 //!
-//! A porter, the thread `desk`, takes connections and hands each to one of a few clerks, the
-//! threads `desk-1` and so on; when all are busy it says so. A clerk hears one request, brings it
-//! to the supervisor as a [`Call`], and passes on the answers until the last, or until the client
-//! has gone: then the call's `answers` are disconnected, and the request is over. All of them end
-//! when the [`DeskHandle`] is dropped; then nobody can call any more.
+//! A porter, the thread `desk`, hands whoever comes through its door, the thread `desk-door`, to
+//! one of a few clerks, the threads `desk-1` and so on; when all are busy it says so. A clerk hears
+//! one request, brings it to the supervisor as a [`Call`], and passes on the answers until the
+//! last, or until the client has gone: then the call's `answers` are disconnected, and the request
+//! is over. All of them end when the [`DeskHandle`] is dropped; then nobody can call any more.
 //!
 //! **Invariant:** whatever clients do, at most [`THREADS`] threads run, each keeps one line in
 //! memory, and each comes back four times a second to see whether it is to end.
 
+mod door;
+
 use std::convert::Infallible;
 use std::fmt;
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
-use log::warn;
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, never, select};
+use log::{info, warn};
 
+use crate::desk::door::Door;
 use crate::lines::{LineError, Lines, socket_path};
 use crate::request::{Answer, REQUEST_BYTES_MAX, Request};
 use crate::thread::{self, Exit};
 use crate::time::{Deadline, Millis, SECOND};
 
 /// Threads that are started, each of which tells its end once.
-pub const THREADS: usize = 1 + CLERKS;
+pub const THREADS: usize = 2 + CLERKS;
 
 /// Clients that are served at once. A person has one or two; a script that has more can wait.
 const CLERKS: usize = 8;
@@ -40,13 +42,10 @@ const ANSWERS_WAITING: usize = 4;
 const PATIENCE_MS: Millis = 5 * SECOND;
 /// How often a clerk looks whether its client is still there, and whether it is to end.
 const LOOK_MS: Millis = 250;
-/// How long the porter rests when no connection can be taken, for want of files for example.
-const REST: Duration = Duration::from_secs(1);
+/// How often the porter looks whether the socket is still there, while nobody comes.
+const MEND: Duration = Duration::from_secs(2);
 /// How long the end of all threads is waited for: some looks.
 const LEAVE: Duration = Duration::from_secs(2);
-/// The folder in which the socket is made, so that nobody else can connect before it is closed to
-/// them.
-const DRAFT_FOLDER: &str = ".desk";
 
 /// What a client is told that cannot be served now.
 const BUSY: &str = "the daemon is busy with other commands: try again when one is done";
@@ -119,6 +118,7 @@ impl Drop for SocketFile {
 #[derive(Debug)]
 pub struct Desk {
     listener: UnixListener,
+    data_dir: PathBuf,
     file: SocketFile,
     patience_ms: Millis,
 }
@@ -131,17 +131,9 @@ impl Desk {
     ///
     /// The path is too long, or taken by something else, or the system refuses.
     pub fn open(data_dir: &Path) -> Result<Desk, DeskError> {
-        let path = socket_path(data_dir);
-        if SocketAddr::from_pathname(&path).is_err() {
-            return Err(DeskError::TooLong { path });
-        }
-        if fs::symlink_metadata(&path).is_ok_and(|found| !found.file_type().is_socket()) {
-            return Err(DeskError::Taken { path });
-        }
-        match listen(data_dir, &path) {
-            Ok(listener) => Ok(Desk { listener, file: SocketFile(path), patience_ms: PATIENCE_MS }),
-            Err(source) => Err(DeskError::Io { path, source }),
-        }
+        let listener = door::listen(data_dir)?;
+        let (data_dir, file) = (data_dir.to_owned(), SocketFile(socket_path(data_dir)));
+        Ok(Desk { listener, data_dir, file, patience_ms: PATIENCE_MS })
     }
 
     /// Starts the threads. Calls come to the receiver until the handle is dropped.
@@ -168,30 +160,19 @@ impl Desk {
             };
             thread::spawn(format!("desk-{number}"), exits, move || clerk.run())?;
         }
-        let listener = self.listener;
-        let porter = Porter { listener, visitors, idle, stopped, _present: present };
+        let porter = Porter {
+            data_dir: self.data_dir,
+            door: Some(Door::open(self.listener, exits, &present)?),
+            exits: exits.clone(),
+            visitors,
+            idle,
+            stopped,
+            present,
+            failing: false,
+        };
         thread::spawn("desk", exits, move || porter.run())?;
-        Ok((DeskHandle { stop: Some(stop), gone, file: self.file }, heard))
+        Ok((DeskHandle { stop: Some(stop), gone, _file: self.file }, heard))
     }
-}
-
-/// Binds in a folder that nobody else enters, and moves the socket out once it is closed to them.
-/// The move also replaces what was there.
-fn listen(data_dir: &Path, path: &Path) -> io::Result<UnixListener> {
-    let folder = data_dir.join(DRAFT_FOLDER);
-    let draft = folder.join("s");
-    let absent = |error: &io::Error| error.kind() == ErrorKind::NotFound;
-    match DirBuilder::new().mode(0o700).create(&folder) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-        _ => fs::set_permissions(&folder, Permissions::from_mode(0o700))?,
-    }
-    fs::remove_file(&draft).or_else(|error| if absent(&error) { Ok(()) } else { Err(error) })?;
-    let listener = UnixListener::bind(&draft)?;
-    fs::set_permissions(&draft, Permissions::from_mode(0o600))?;
-    fs::rename(&draft, path)?;
-    // An empty folder that stays is in nobody's way.
-    let _ = fs::remove_dir(&folder);
-    Ok(listener)
 }
 
 /// The manned desk. With this value it ends: calls that are under way are dropped, after what has
@@ -200,14 +181,12 @@ fn listen(data_dir: &Path, path: &Path) -> io::Result<UnixListener> {
 pub struct DeskHandle {
     stop: Option<Sender<Infallible>>,
     gone: Receiver<Infallible>,
-    file: SocketFile,
+    _file: SocketFile,
 }
 
 impl Drop for DeskHandle {
     fn drop(&mut self) {
         self.stop = None;
-        // The porter waits in the system, where only a connection wakes it.
-        let _ = UnixStream::connect(&self.file.0);
         select! {
             recv(self.gone) -> _ => {}
             default(LEAVE) => warn!(target: "desk", "the desk does not end and is left behind"),
@@ -215,41 +194,57 @@ impl Drop for DeskHandle {
     }
 }
 
-/// Takes connections and gives them to clerks.
+/// Gives connections to clerks, and keeps a door open through which they come.
 struct Porter {
-    listener: UnixListener,
+    data_dir: PathBuf,
+    door: Option<Door>,
+    exits: Sender<Exit>,
     visitors: Sender<UnixStream>,
     /// A token for each clerk that is free.
     idle: Receiver<()>,
     stopped: Receiver<Infallible>,
-    _present: Sender<Infallible>,
+    present: Sender<Infallible>,
+    /// Whether a door could not be made, which is told once.
+    failing: bool,
 }
 
 impl Porter {
-    fn run(self) {
-        let mut failing = false;
+    fn run(mut self) {
         loop {
-            let accepted = self.listener.accept();
-            if is_over(&self.stopped) {
-                return;
+            let arrivals = self.door.as_ref().map_or_else(never, |door| door.arrivals.clone());
+            select! {
+                recv(self.stopped) -> _ => return,
+                recv(arrivals) -> stream => match stream.map(|stream| self.receive(stream)) {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    // Its thread has ended, which is told of as every end is.
+                    Err(_) => self.door = None,
+                },
+                default(MEND) => self.look_after_door(),
             }
-            match accepted {
-                Ok((stream, _)) => {
-                    failing = false;
-                    if !self.receive(stream) {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        warn!(target: "desk", "no connection can be taken: {error}");
-                    }
-                    select! {
-                        recv(self.stopped) -> _ => return,
-                        default(REST) => {}
-                    }
-                }
+        }
+    }
+
+    /// Makes the socket again where somebody, a cleaner of folders perhaps, has removed it.
+    fn look_after_door(&mut self) {
+        let path = socket_path(&self.data_dir);
+        let is_gone = fs::symlink_metadata(&path).is_err_and(|it| it.kind() == ErrorKind::NotFound);
+        if self.door.is_some() && !is_gone {
+            return;
+        }
+        let made = door::listen(&self.data_dir).and_then(|listener| {
+            let opened = Door::open(listener, &self.exits, &self.present);
+            opened.map_err(|source| DeskError::Io { path: path.clone(), source })
+        });
+        match made {
+            Ok(door) => {
+                info!(target: "desk", "{} was removed and is made again", path.display());
+                (self.door, self.failing) = (Some(door), false);
             }
+            Err(error) if !std::mem::replace(&mut self.failing, true) => {
+                warn!(target: "desk", "{error}; commands that write have to wait for the end");
+            }
+            Err(_) => {}
         }
     }
 
