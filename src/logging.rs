@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use env_logger::{Builder, Logger};
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::logging::file::LogFile;
 use crate::logging::screen::Screen;
@@ -182,6 +182,15 @@ impl Lines {
     }
 }
 
+impl Lines {
+    /// The first line of a file that takes the place of one that was moved or deleted.
+    fn followed() -> String {
+        let args = format_args!("a new file: the one before was moved away or deleted");
+        let record = Record::builder().level(Level::Info).target("log").args(args).build();
+        format!("{}\n", Line { at: wall_now(), record: &record })
+    }
+}
+
 impl Log for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         self.filter.enabled(metadata)
@@ -197,6 +206,9 @@ impl Log for Lines {
         let Sinks { file, stream, .. } = &mut *sinks;
         let stream = stream.as_mut().filter(|_| STREAM_TARGETS.contains(&record.target()));
         for file in file.iter_mut().chain(stream) {
+            if file.follow() {
+                let _ = file.write_line(Lines::followed().as_bytes());
+            }
             let _ = file.write_line(line.as_bytes());
         }
     }
@@ -209,8 +221,6 @@ impl Log for Lines {
 
 #[cfg(test)]
 mod tests {
-    use log::Level;
-
     use super::*;
 
     fn line(level: Level, target: &str, message: &str) -> String {

@@ -3,10 +3,12 @@
 //!
 //! **Invariant:** no line is lost to that. Where files cannot be renamed, the one that is open is
 //! written on, beyond its size. Where several processes write to one file, only the one that
-//! holds its lock renames it, and the others follow.
+//! holds its lock renames it, and the others follow. A file that somebody else has moved away or
+//! deleted, with its folder perhaps, is followed by a new one before the next line.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A file that an editor still opens at once; at INFO it holds months of a calm daemon.
@@ -32,15 +34,28 @@ pub(super) struct LogFile {
 impl LogFile {
     /// Opens a file at its end; it and its folder are made if they are not there.
     pub(super) fn open(path: &Path) -> io::Result<LogFile> {
-        path.parent().map_or(Ok(()), fs::create_dir_all)?;
         LogFile::open_of(path, BYTES_MAX)
     }
 
     fn open_of(path: &Path, bytes_max: u64) -> io::Result<LogFile> {
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
         let file = append_to(path)?;
         let found = file.metadata()?;
         let full_at = if found.is_file() { bytes_max } else { u64::MAX };
         Ok(LogFile { path: path.to_owned(), file, bytes: found.len(), bytes_max, full_at })
+    }
+
+    /// Goes on in a new file where this one is not found any more under its name; tells whether it
+    /// has. Where that fails this one is written on.
+    pub(super) fn follow(&mut self) -> bool {
+        let found = |about: &Metadata| (about.dev(), about.ino());
+        let is_same = match (fs::metadata(&self.path), self.file.metadata()) {
+            (Ok(named), Ok(open)) => found(&named) == found(&open),
+            (Err(error), _) => error.kind() != ErrorKind::NotFound,
+            (_, Err(_)) => true,
+        };
+        let next = (!is_same).then(|| LogFile::open_of(&self.path, self.bytes_max));
+        next.and_then(Result::ok).map(|next| *self = next).is_some()
     }
 
     /// Adds a line with its end, to a new file if this one is full.
@@ -149,6 +164,33 @@ mod tests {
         fs::remove_dir(dir.path().join("x.log.5")).unwrap();
         write(&mut log, 5..6);
         assert_eq!(files(dir.path())[0], "x.log: 05\n", "as soon as it can be");
+    }
+
+    #[test]
+    fn a_file_that_is_taken_away_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("logs/x.log");
+        let mut log = LogFile::open_of(&path, 100).unwrap();
+        assert!(!log.follow());
+        write(&mut log, 0..1);
+        fs::rename(&path, dir.path().join("moved")).unwrap();
+        assert!(log.follow() && !log.follow());
+        write(&mut log, 1..2);
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        assert!(log.follow());
+        write(&mut log, 2..3);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "02\n");
+        // As logrotate does it: the next file is there already.
+        fs::rename(&path, dir.path().join("moved too")).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(log.follow());
+        write(&mut log, 3..4);
+        assert_eq!(files(path.parent().unwrap()), ["x.log: 03\n"]);
+        // Where none can be made the open one is written on.
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path.parent().unwrap(), "in the way").unwrap();
+        assert!(!log.follow());
+        log.write_line(b"04\n").unwrap();
     }
 
     #[test]

@@ -67,10 +67,10 @@ fn a_command_beside_a_daemon_in_trouble_says_what_it_waits_for() {
     full.wait().exits(0);
 
     exchange.stop();
-    let live = Live::start(&home);
+    let mut live = Live::start(&home);
     let waiting = home.start("sync --all");
     waiting.wait_for("waiting: requests to the exchange fail: time: ");
-    live.running.wait_for("time: ");
+    live.wait("an outage, and no single failure", |seen| seen.rest.requests > 3);
     exchange.resume();
     let done = waiting.wait().exits(0);
     let mut told: Vec<&str> =
