@@ -3,7 +3,7 @@
 //! **Invariant:** a reader finds a whole snapshot or none, and disturbs nobody.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 
 use crate::snapshot::Snapshot;
@@ -30,6 +30,23 @@ impl Snapshot {
         fs::rename(&draft, data_dir.join(FILE))
     }
 
+    /// Whether one could be pinned there, apart from the room for it. The same has to hold.
+    ///
+    /// # Errors
+    ///
+    /// No file can be made in the folder.
+    pub fn try_place(data_dir: &Path) -> io::Result<()> {
+        let draft = data_dir.join(DRAFT);
+        let _ = fs::remove_file(&draft);
+        match File::create_new(&draft) {
+            Ok(_) => fs::remove_file(&draft),
+            // A disk that is full is not so for ever.
+            Err(error) if error.kind() == ErrorKind::StorageFull => Ok(()),
+            Err(error) if error.kind() == ErrorKind::QuotaExceeded => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// What is pinned there, if anything is that can be read. It says what was, not that there is
     /// a daemon: that is proven by [`Lock::holder`](crate::lock::Lock::holder) alone.
     pub fn read(data_dir: &Path) -> Option<Snapshot> {
@@ -53,7 +70,9 @@ mod tests {
             snapshot.write(dir.path()).unwrap();
             assert_eq!(Snapshot::read(dir.path()), Some(snapshot));
         }
+        Snapshot::try_place(dir.path()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(Snapshot::try_place(&dir.path().join("nowhere")).is_err());
         fs::write(dir.path().join(FILE), "{ \"pid\": ").unwrap();
         assert_eq!(Snapshot::read(dir.path()), None, "torn");
         assert!(Snapshot::default().write(&dir.path().join("nowhere")).is_err());

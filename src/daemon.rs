@@ -1,9 +1,12 @@
 //! The daemon, from the lock to the last commit.
 //!
 //! Everything that can be refused is refused before the first thread is started: the configuration,
-//! the addresses, a second daemon. From then on losing the exchange is no end, only a mode.
+//! the addresses, a second daemon, a folder that takes no file. From then on losing the exchange is
+//! no end, only a mode.
 
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 
 use crossbeam_channel::bounded;
 use log::{info, warn};
@@ -21,6 +24,7 @@ use crate::link::{self, Link};
 use crate::lock::Lock;
 use crate::okx::stream::STREAM_PATH;
 use crate::session;
+use crate::snapshot::Snapshot;
 use crate::socket::{SocketError, SocketOptions};
 use crate::steward::{Reload, Steward};
 use crate::supervisor::{Ending, Supervisor};
@@ -47,6 +51,13 @@ pub enum DaemonError {
         /// Its process.
         pid: u32,
     },
+    /// No file can be made in its data folder.
+    Folder {
+        /// The folder.
+        data_dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The address of the stream, or what is needed to reach it, is none.
     Stream(SocketError),
     /// The engine cannot start.
@@ -62,6 +73,12 @@ impl fmt::Display for DaemonError {
             DaemonError::Running { pid } => {
                 write!(f, "a daemon is running here already: process {pid}")
             }
+            DaemonError::Folder { data_dir, source } => write!(
+                f,
+                "{}: no file can be made here: {source}: make the folder writable for the \
+                 daemon's user, or choose another data_dir",
+                data_dir.display()
+            ),
             DaemonError::Stream(error) => error.fmt(f),
             DaemonError::Engine(error) => error.fmt(f),
         }
@@ -87,6 +104,8 @@ pub fn run(start: Start) -> Result<Ending, DaemonError> {
     let lock = Lock::take(&setup.data_dir).map_err(EngineError::Lock);
     let lock = lock.map_err(DaemonError::Engine)?;
     lock.sign_as_daemon().map_err(io_error("sign the lock")).map_err(DaemonError::Engine)?;
+    Snapshot::try_place(&setup.data_dir)
+        .map_err(|source| DaemonError::Folder { data_dir: setup.data_dir.clone(), source })?;
     let instruments = config.instruments.iter().map(|known| &known.instrument);
     let mut ground = Ground::prepare(&setup, instruments).map_err(DaemonError::Engine)?;
     let now = ground.clock.now();

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -65,7 +65,13 @@ impl fmt::Display for LockError {
                 write!(f, "{}: another process is writing here: wait for it", data_dir.display())
             }
             LockError::Io { path, source } => {
-                write!(f, "{}: cannot lock: {source}", path.display())
+                let advice = match source.kind() {
+                    ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                        ": make the folder writable for this user, or choose another data_dir"
+                    }
+                    _ => "",
+                };
+                write!(f, "{}: cannot lock: {source}{advice}", path.display())
             }
         }
     }
@@ -80,7 +86,7 @@ pub(crate) fn refuse_link(path: &Path) -> io::Result<()> {
         Ok(found) if found.is_symlink() => {
             let name = path.file_name().unwrap_or_default().display();
             let told = format!("{name} is a link: remove it");
-            Err(io::Error::new(io::ErrorKind::InvalidInput, told))
+            Err(io::Error::new(ErrorKind::InvalidInput, told))
         }
         _ => Ok(()),
     }

@@ -1,5 +1,7 @@
 //! A daemon in trouble, and what it says of that: to whoever asks, and in its log.
 
+use std::fs;
+
 use crate::live::{Live, Truth, home, market};
 use crate::process::{Home, Running};
 
@@ -79,5 +81,22 @@ fn a_command_beside_a_daemon_in_trouble_says_what_it_waits_for() {
     told.dedup();
     assert_eq!(told.len(), all, "once for each change: {}", done.err);
     live.running.wait_for("poll time: answered again after ");
+    live.stop("TERM");
+}
+
+#[test]
+fn a_folder_that_takes_no_file_ends_the_start() {
+    let exchange = market(&["BTC-USDT"]).start();
+    let home = home(&exchange).instrument("BTC-USDT", "1m", 1);
+    // The rights of a folder are nothing to root, as whom tests may run, but this is in its way.
+    let blocked = home.data_dir().join(".daemon.json.part");
+    fs::create_dir_all(&blocked).unwrap();
+    let refused = home.run("daemon").exits(1);
+    let line =
+        refused.last_word(&format!("{}: no file can be made here: ", home.data_dir().display()));
+    assert!(line.contains("make the folder writable"), "{line}");
+    fs::remove_dir(&blocked).unwrap();
+    let mut live = Live::start(&home);
+    live.streams("in a folder that is writable");
     live.stop("TERM");
 }
