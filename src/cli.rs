@@ -43,6 +43,7 @@ use crate::cli::house::House;
 use crate::cli::outcome::{Exit, Failure};
 use crate::cli::paint::Paint;
 use crate::cli::progress::Screen;
+use crate::cli::sight::Sight;
 use crate::cli::verify::Verify;
 use crate::cli::websocket::WebSocket;
 use crate::cli::websocket::trial::Trial;
@@ -71,11 +72,8 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
         .collect::<Result<Vec<String>, Usage>>()
         .and_then(|words| command::parse(&words));
     let result = match parsed {
-        Ok((globals, command)) => {
-            let is_daemon = matches!(command, Command::Daemon { .. });
-            Session::open(&globals, is_daemon)
-                .and_then(|session| session.carry_out(command, &mut out, &mut notes))
-        }
+        Ok((globals, command)) => Session::open(&globals, &command)
+            .and_then(|session| session.carry_out(command, &mut out, &mut notes)),
         Err(Usage::Help(text)) => outcome::finish(print(&mut out, text.trim_end()), &mut out),
         Err(Usage::Version) => {
             let version = concat!("okx-store ", env!("CARGO_PKG_VERSION"));
@@ -111,11 +109,10 @@ struct Session {
 }
 
 impl Session {
-    fn open(globals: &Globals, is_daemon: bool) -> Result<Session, Failure> {
+    fn open(globals: &Globals, command: &Command) -> Result<Session, Failure> {
         let environment = Environment::read();
-        let config =
-            Config::load_in(&environment, globals.config.as_deref(), globals.data_dir.as_deref())
-                .map_err(Failure::Config)?;
+        let config = load(globals, &environment, command)?;
+        let is_daemon = matches!(command, Command::Daemon { .. });
         if config_is_passed_by(globals, &environment, &config) {
             outcome::note(
                 &mut io::stderr(),
@@ -330,6 +327,28 @@ impl Session {
         let reported = gaps::gaps(&self.house(), asked, self.now(), out, notes)?;
         Ok(if filled == Exit::Done { reported } else { filled })
     }
+}
+
+/// Reads the configuration. One that is refused does not hide a daemon from who only looks at it:
+/// it goes on with what held before.
+fn load(
+    globals: &Globals,
+    environment: &Environment,
+    command: &Command,
+) -> Result<Config, Failure> {
+    let (file, data_dir) = (globals.config.as_deref(), globals.data_dir.as_deref());
+    let looks =
+        matches!(command, Command::Status { .. } | Command::WebSocket(WebSocket::Status { .. }));
+    let refused = match Config::load_in(environment, file, data_dir) {
+        Err(refused) if looks => refused,
+        loaded => return loaded.map_err(Failure::Config),
+    };
+    let salvaged = Config::salvage_in(environment, file, data_dir);
+    let seen = salvaged.and_then(|config| Some((Sight::look(&config.data_dir)?, config)));
+    let Some((sight, config)) = seen else { return Err(Failure::Config(refused)) };
+    outcome::note(&mut io::stderr(), format_args!("okx-store: {refused}"));
+    let instruments = sight.kept(&config);
+    Ok(Config { instruments, ..config })
 }
 
 /// Whether a file that looks like the configuration is not taken for it: it may be another

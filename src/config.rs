@@ -190,6 +190,31 @@ impl Config {
         Ok(config)
     }
 
+    /// What can be made out of a configuration that is refused, for whoever only looks: defaults
+    /// stand in for what is wrong, and a file that cannot be parsed, or read, names no instrument.
+    pub fn salvage_in(
+        environment: &Environment,
+        file: Option<&Path>,
+        data_dir: Option<&Path>,
+    ) -> Option<Config> {
+        let file = match environment.find(file) {
+            Ok(Place::File(file)) | Err(ConfigError::NoFile(file, _)) => file,
+            Ok(Place::Nowhere(_)) | Err(_) => return None,
+        };
+        let text = raw::read(&file).unwrap_or_default();
+        let (found, _) = check::read(&file, &text, environment.home.as_deref());
+        let nothing = || Config {
+            is_builtin: false,
+            instruments: Vec::new(),
+            ..Config::builtin(file.clone())
+        };
+        let mut config = found.unwrap_or_else(nothing);
+        if let Some(data_dir) = data_dir {
+            config.data_dir = environment.folder.join(data_dir);
+        }
+        Some(config)
+    }
+
     /// What holds where no file says otherwise; `file` is the one that an edit would write.
     pub fn builtin(file: PathBuf) -> Config {
         Config {

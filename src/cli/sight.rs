@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use crate::cli::paint::Tone;
 use crate::cli::table::{count, short_length};
+use crate::config::{Config, InstrumentConfig};
+use crate::instrument::Instrument;
 use crate::lock::Lock;
 use crate::snapshot::{InstrumentView, Snapshot, StreamView};
 use crate::time::{Millis, SECOND, format_length, wall_now};
@@ -145,6 +147,22 @@ impl Sight {
             }
             (false, _) => (Tone::Bad, format!("not connected{next}")),
         }
+    }
+
+    /// The instruments that the daemon keeps, for whoever cannot read all of the configuration.
+    /// Where it shows none those stand that can be read.
+    pub fn kept(&self, config: &Config) -> Vec<InstrumentConfig> {
+        if !self.is_shown() {
+            return config.instruments.clone();
+        }
+        let kept = |view: &InstrumentView| {
+            let instrument: Instrument = view.symbol.parse().ok()?;
+            let bars = view.series.iter().filter_map(|series| series.timeframe.parse().ok());
+            let known = config.instrument(&instrument).cloned();
+            let known = known.unwrap_or_else(|| InstrumentConfig::new(instrument));
+            Some(InstrumentConfig { timeframes: bars.collect(), ..known })
+        };
+        self.snapshot.instruments.iter().filter_map(kept).collect()
     }
 
     /// What the daemon shows of an instrument.

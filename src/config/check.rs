@@ -8,8 +8,8 @@ use log::LevelFilter;
 use crate::bar::Bar;
 use crate::config::raw::{self, Section, Slot};
 use crate::config::{
-    CircuitBreaker, Config, ConfigError, HISTORY_DAYS, InstrumentConfig, SYNC_INTERVAL_SECONDS,
-    WebsocketConfig, url,
+    CircuitBreaker, Config, ConfigError, HISTORY_DAYS, InstrumentConfig, Refusal,
+    SYNC_INTERVAL_SECONDS, WebsocketConfig, url,
 };
 use crate::instrument::Instrument;
 use crate::time::{DAY, HOUR, MINUTE, Millis, SECOND};
@@ -74,7 +74,16 @@ const PING_MAX: Millis = 30 * SECOND - 1;
 /// Checks the text of a file. Relative paths in it start from the folder of `file`, which is
 /// absolute; `~/` stands for `home`.
 pub(super) fn config(file: &Path, text: &str, home: Option<&Path>) -> Result<Config, ConfigError> {
-    raw::checked(file, text, |sheet, object| {
+    match read(file, text, home) {
+        (Some(config), refusals) if refusals.is_empty() => Ok(config),
+        (_, refusals) => Err(ConfigError::Refused(file.to_owned(), refusals)),
+    }
+}
+
+/// What a text says, with defaults in the place of what is refused in it; nothing where it cannot
+/// be parsed.
+pub(super) fn read(file: &Path, text: &str, home: Option<&Path>) -> (Option<Config>, Vec<Refusal>) {
+    raw::checked(text, |sheet, object| {
         let root = Section::new(sheet, "", object, &KEYS);
         let default = Config::builtin(file.to_owned());
         let path = |slot: &Slot| path(slot, file, home);

@@ -73,13 +73,12 @@ pub(super) fn is_ours(text: &str) -> bool {
     }
 }
 
-/// Parses a text and hands its outermost object to `check`. What that returns counts only if
-/// nothing was refused.
+/// Parses a text and hands its outermost object, if it has one, to `check`. What that returns is
+/// sound only if nothing was refused; else it has defaults in the place of what was.
 pub(super) fn checked<T>(
-    file: &Path,
     text: &str,
     check: impl FnOnce(&Sheet, &Object) -> T,
-) -> Result<T, ConfigError> {
+) -> (Option<T>, Vec<Refusal>) {
     let sheet = Sheet::new(text);
     let parsed = parse_to_ast(text, &CollectOptions::default(), &SYNTAX);
     let done = match parsed.map(|parsed| parsed.value) {
@@ -98,10 +97,7 @@ pub(super) fn checked<T>(
     };
     let mut refusals = sheet.refusals.into_inner();
     refusals.sort();
-    match done {
-        Some(done) if refusals.is_empty() => Ok(done),
-        _ => Err(ConfigError::Refused(file.to_owned(), refusals)),
-    }
+    (done, refusals)
 }
 
 fn lower_first(text: &str) -> String {

@@ -128,12 +128,18 @@ fn assert_refused(live: &mut Live, home: &Home, name: &str) {
     let seen = live.wait_within(TAKEN_UP, &what, |seen| seen.config_error.is_some());
     assert_eq!(seen.instruments.len(), 2, "{name}: {seen:?}");
     assert!(seen.instruments.iter().all(is_streamed), "{name}: {seen:?}");
-    // A command without a sound file has nothing to go by but where to look.
     let sound = home.path("sound.json");
     for words in ["status", "websocket status"] {
         let words = format!("{words} --json --config {}", sound.display());
         let told = home.run(&words).exits(0).json();
         assert_eq!(told["daemon"]["config_error"], seen.config_error.clone().unwrap(), "{name}");
+    }
+    // Without a sound file there is the daemon to go by, and the mistake is told beside it.
+    for words in ["status --config config.json", "websocket status --config config.json"] {
+        let told = home.run(words).exits(0);
+        assert!(told.out.contains("running, pid "), "{name}: {}", told.out);
+        assert!(told.out.contains("BTC-USDT") && told.out.contains("ETH-USDT"), "{name}: {told:?}");
+        told.last_word("config.json");
     }
     let words = format!("status --config {}", sound.display());
     assert!(home.run(&words).exits(0).out.contains("changed, and refused"), "{name}");
@@ -176,6 +182,7 @@ fn a_broken_file_is_refused_and_told_of_until_it_is_mended() {
     let later = wall_now() + 5_000;
     live.wait("more looks", |seen| seen.written_at > later);
     assert_eq!(refusals(&live), before + 1, "{}", live.running.log());
+    home.run("status --config nowhere/config.json").exits(2).last_word("nowhere/config.json");
     fs::write(&file, &sound).unwrap();
     live.wait_within(TAKEN_UP, "the file again", |seen| seen.config_error.is_none());
     assert_eq!(exchange.stats().upgraded(), 1, "nothing of that is the stream's business");
