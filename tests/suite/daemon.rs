@@ -127,6 +127,38 @@ fn it_outlives_its_terminal() {
     truth.assert_in(&home);
 }
 
+/// The terminal of its session is closed while it runs, as by who logs out.
+#[cfg(target_os = "linux")]
+#[test]
+fn it_outlives_the_end_of_its_session() {
+    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+
+    let exchange = market(&["BTC-USDT", "ETH-USDT"]).start();
+    let home = two(&exchange);
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let terminal = openpt(flags).unwrap();
+    grantpt(&terminal).and_then(|()| unlockpt(&terminal)).unwrap();
+    let end = || Stdio::from(ioctl_tiocgptpeer(&terminal, flags).unwrap());
+    let mut command = home.shell(r#"exec setsid -c nohup "$0" "$@""#, "daemon");
+    let mut child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+    // What it holds of the terminal would keep that open.
+    drop(command);
+    let log = || fs::read_to_string(home.path("logs/okx-store.log")).unwrap_or_default();
+    exchange.wait_until("a daemon with a terminal", || log().contains(" stands\n"));
+    drop(terminal);
+    exchange.wait_until("the hangup", || log().contains("config taken in"));
+    let truth = Truth::of(&exchange, &home);
+    exchange.wait_until("the store of a daemon without its terminal", || {
+        assert_eq!(child.try_wait().unwrap(), None, "{}", log());
+        truth.difference(&home.data_dir()).is_none()
+    });
+    let script = format!("kill -TERM {}", child.id());
+    std::process::Command::new("/bin/sh").args(["-c", &script]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(log().ends_with("daemon stopped\n"), "{}", log());
+    truth.assert_in(&home);
+}
+
 #[test]
 fn a_second_one_is_refused_and_a_command_is_served() {
     let exchange = market(&["BTC-USDT", "ETH-USDT"]).start();
