@@ -100,3 +100,22 @@ fn a_folder_that_takes_no_file_ends_the_start() {
     live.streams("in a folder that is writable");
     live.stop("TERM");
 }
+
+#[test]
+fn what_cleaners_of_folders_remove_is_made_again() {
+    let exchange = market(&["BTC-USDT"]).start();
+    let home = home(&exchange).instrument("BTC-USDT", "1m", 1);
+    let mut live = Live::start(&home);
+    live.streams("from the start");
+    fs::remove_dir_all(home.path("logs")).unwrap();
+    fs::remove_file(home.data_dir().join("daemon.sock")).unwrap();
+    let log = || fs::read_to_string(home.path("logs/okx-store.log")).unwrap_or_default();
+    live.wait("a log with the socket in it", |_| {
+        log().contains("desk ") && log().contains("daemon.sock was removed and is made again\n")
+    });
+    assert!(log().contains("log a new file: "), "{}", log());
+    home.run("sync --all").exits(0);
+    live.stop("TERM");
+    assert!(log().ends_with("daemon stopped\n"), "{}", log());
+    assert!(!home.data_dir().join("daemon.sock").exists());
+}
