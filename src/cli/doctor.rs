@@ -221,7 +221,9 @@ impl Doctor<'_> {
         let Some(sight) = Sight::look(self.house.data_dir) else {
             let holder = Lock::holder(self.house.data_dir);
             return match holder {
-                Some(pid) => (Verdict::Ok, format!("none, but process {pid} is writing there")),
+                Some(holder) => {
+                    (Verdict::Ok, format!("none, but process {} is writing there", holder.pid))
+                }
                 None => (
                     Verdict::Look,
                     "not running, so nothing is kept fresh: nohup okx-store daemon &".to_owned(),
@@ -231,6 +233,7 @@ impl Doctor<'_> {
         let troubles = [
             sight.snapshot.stalled.as_ref().map(|why| format!("nothing can be stored: {why}")),
             sight.snapshot.config_error.as_ref().map(|why| format!("it refuses the config: {why}")),
+            sight.obstacle().map(str::to_owned),
         ];
         match troubles.into_iter().flatten().next() {
             Some(trouble) => failed(format!("{}; {trouble}", sight.headline())),
