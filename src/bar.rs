@@ -110,6 +110,22 @@ impl Bar {
         Grid { shape: self.spec().shape, origin: self.spec().origin }
     }
 
+    /// How many there are in a year, which has 365 days of 24 hours, or 12 months.
+    ///
+    /// ```
+    /// use okx_local_store::bar::Bar;
+    ///
+    /// assert_eq!("1H".parse::<Bar>()?.per_year(), 8_760.0);
+    /// # Ok::<(), okx_local_store::bar::BarError>(())
+    /// ```
+    #[must_use]
+    pub fn per_year(self) -> f64 {
+        match self.spec().shape {
+            Shape::Fixed { length_ms } => (365 * DAY) as f64 / length_ms as f64,
+            Shape::Months { months, .. } => 12.0 / months as f64,
+        }
+    }
+
     /// When it opens, for bars whose name does not tell: `opens 16:00 UTC`.
     pub fn remark(self) -> Option<&'static str> {
         match self.name() {

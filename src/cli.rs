@@ -5,13 +5,10 @@ mod argv;
 mod check;
 pub mod command;
 pub mod completions;
-pub mod csv;
 pub mod daemon;
 pub mod doctor;
-pub mod draft;
 pub mod export;
 pub mod gaps;
-pub mod house;
 pub mod list;
 pub mod outcome;
 pub mod overview;
@@ -22,7 +19,6 @@ pub mod remote;
 pub mod service;
 pub mod sight;
 pub mod status;
-mod survey;
 pub mod symbols;
 pub mod sync;
 pub mod table;
@@ -39,7 +35,6 @@ use std::sync::atomic::AtomicBool;
 use crate::cli::command::{Command, Globals, Usage, Which};
 use crate::cli::doctor::Doctor;
 use crate::cli::gaps::Gaps;
-use crate::cli::house::House;
 use crate::cli::outcome::{Exit, Failure};
 use crate::cli::paint::Paint;
 use crate::cli::progress::Screen;
@@ -49,13 +44,12 @@ use crate::cli::websocket::WebSocket;
 use crate::cli::websocket::trial::Trial;
 use crate::config::{Config, Environment, InstrumentConfig};
 use crate::engine::Setup;
-use crate::http::HttpOptions;
+use crate::house::{House, Household};
 use crate::instrument::Series;
 use crate::logging;
 use crate::okx::Credentials;
 use crate::plan::Wanted;
 use crate::signal;
-use crate::store::Identity;
 use crate::store::query::{EVERYTHING, Selection};
 use crate::time::{Clock, Millis};
 
@@ -99,10 +93,8 @@ fn print(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
 /// What every command works with.
 struct Session {
     globals: Globals,
-    config: Config,
+    household: Household,
     environment: Environment,
-    identity: Identity,
-    wanted: Vec<house::Wanted>,
     screen: Screen,
     /// For what goes to standard output.
     paint: Paint,
@@ -130,28 +122,14 @@ impl Session {
         };
         let options = logging::Options { level, screen: Box::new(screen.clone()), file, is_daemon };
         logging::start(options).map_err(Failure::Log)?;
-        let identity =
-            Identity { venue: "okx", region: config.region.to_string(), demo: config.sandbox };
-        let wanted = config.instruments.iter().map(|known| house::Wanted {
-            instrument: known.instrument.clone(),
-            bars: known.timeframes.clone(),
-            history_days: known.max_history_days,
-            enabled: known.enabled,
-        });
-        let wanted = wanted.collect();
         let paint = Paint::new(io::stdout().is_terminal() && !environment.is_plain);
         let globals = globals.clone();
-        Ok(Session { globals, environment, identity, wanted, screen, paint, config })
+        let household = Household::new(config);
+        Ok(Session { globals, environment, household, screen, paint })
     }
 
     fn house(&self) -> House<'_> {
-        House {
-            config: &self.config.file,
-            is_builtin: self.config.is_builtin,
-            data_dir: &self.config.data_dir,
-            identity: &self.identity,
-            instruments: &self.wanted,
-        }
+        self.household.house()
     }
 
     /// The exchange's time as far as it is known without asking.
@@ -161,28 +139,13 @@ impl Session {
 
     /// What fetching needs beyond reading.
     fn setup(&self) -> Result<Setup, Failure> {
-        let credentials = self.credentials()?;
-        Ok(Setup {
-            data_dir: self.config.data_dir.clone(),
-            identity: self.identity.clone(),
-            http: HttpOptions {
-                base_url: self.config.rest_url().to_owned(),
-                ca_file: self.config.ca_file.clone(),
-                sandbox: self.config.sandbox,
-                credentials,
-            },
-            workers: self.config.max_concurrent_syncs,
-            rate_limit_per_minute: self.config.rate_limit_per_minute,
-            commit_interval_ms: self.config.commit_interval_ms,
-        })
+        Ok(Setup::new(&self.household.config, self.credentials()?))
     }
 
     fn credentials(&self) -> Result<Option<Credentials>, Failure> {
         let keys = self.environment.credentials().map_err(Failure::Config)?;
-        let known = keys.map(|(key, secret, passphrase)| {
-            Credentials::new(&key, &secret, &passphrase).map_err(Failure::Credentials)
-        });
-        known.transpose()
+        let known = keys.map(|(key, secret, phrase)| Credentials::new(&key, &secret, &phrase));
+        known.transpose().map_err(Failure::Credentials)
     }
 
     fn carry_out(
@@ -218,24 +181,34 @@ impl Session {
             }
             Command::Overview { json } => overview::overview(house, json, self.now(), out, notes),
             Command::AddSymbol(addition) => {
-                symbols::add(&self.setup()?, &self.config, &addition, out, notes)
+                symbols::add(&self.setup()?, &self.household.config, &addition, out, notes)
             }
-            Command::RemoveSymbol { instrument, purge } => {
-                symbols::remove(&self.setup()?, &self.config, &instrument, purge, out, notes)
-            }
+            Command::RemoveSymbol { instrument, purge } => symbols::remove(
+                &self.setup()?,
+                &self.household.config,
+                &instrument,
+                purge,
+                out,
+                notes,
+            ),
             Command::List { available: Some(kind), json } => {
                 symbols::list_available(&self.setup()?, kind, json, out)
             }
             Command::List { available: None, json } => list::list(house, json, out),
-            Command::Daemon { no_sync_on_start } => {
-                daemon::daemon(self.setup()?, &self.config, &self.globals, no_sync_on_start, notes)
-            }
+            Command::Daemon { no_sync_on_start } => daemon::daemon(
+                self.setup()?,
+                &self.household.config,
+                &self.globals,
+                no_sync_on_start,
+                notes,
+            ),
             Command::WebSocket(wanted) => self.websocket(wanted, out),
             Command::Doctor { json } => {
                 let (setup, now) = (&self.setup()?, self.now());
-                Doctor { config: &self.config, house, setup, now }.examine(json, self.paint, out)
+                Doctor { config: &self.household.config, house, setup, now }
+                    .examine(json, self.paint, out)
             }
-            Command::Service => service::service(&self.config, &self.globals, out),
+            Command::Service => service::service(&self.household.config, &self.globals, out),
             Command::Completions(shell) => {
                 outcome::finish(print(out, completions::script(shell).trim_end()), out)
             }
@@ -243,7 +216,7 @@ impl Session {
     }
 
     fn websocket(&self, wanted: WebSocket, out: &mut dyn Write) -> Result<Exit, Failure> {
-        let (config, paint) = (&self.config, self.paint);
+        let (config, paint) = (&self.household.config, self.paint);
         match wanted {
             WebSocket::Status { json } => websocket::dashboard::status(config, json, paint, out),
             WebSocket::Test { timeout_ms } => {
@@ -261,11 +234,13 @@ impl Session {
     fn which(&self, which: &Which) -> Result<Vec<(Series, Wanted)>, Failure> {
         let known = |name| {
             let missing = || Failure::NotConfigured { instrument: Clone::clone(name) };
-            self.config.instrument(name).ok_or_else(missing)
+            self.household.config.instrument(name).ok_or_else(missing)
         };
         let instruments: Vec<&InstrumentConfig> = match which {
             Which::These(names) => names.iter().map(known).collect::<Result<_, _>>()?,
-            Which::All => self.config.instruments.iter().filter(|known| known.enabled).collect(),
+            Which::All => {
+                self.household.config.instruments.iter().filter(|known| known.enabled).collect()
+            }
         };
         let wanted = |known: &InstrumentConfig| {
             let days = Wanted::Days(known.max_history_days);
@@ -280,7 +255,7 @@ impl Session {
             Selection::Days(days) => Wanted::Days(days),
             Selection::Range(span) if span != EVERYTHING => Wanted::Range(span),
             _ => {
-                let known = self.config.instrument(&series.instrument);
+                let known = self.household.config.instrument(&series.instrument);
                 let new = || InstrumentConfig::new(series.instrument.clone());
                 Wanted::Days(known.cloned().unwrap_or_else(new).max_history_days)
             }
@@ -293,7 +268,7 @@ impl Session {
         out: &mut dyn Write,
         notes: &mut dyn Write,
     ) -> Result<Exit, Failure> {
-        let known = self.config.instrument(&asked.series.instrument);
+        let known = self.household.config.instrument(&asked.series.instrument);
         let known = known.filter(|known| known.timeframes.contains(&asked.series.bar));
         let stop = stop_flag()?;
         let work = verify::Work {

@@ -19,6 +19,7 @@
 //! | `circuit_breaker.failure_threshold`, `.recovery_timeout` | 1–1,000, 0.1–300 s |
 //! | `instruments[].sync_interval_seconds`, `.max_history_days` | 1–86,400, 1–10,000 |
 
+mod builder;
 mod check;
 mod edit;
 mod environment;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 
+pub use crate::config::builder::ConfigBuilder;
 pub use crate::config::edit::{
     Addition, Edit, StreamChange, add_instrument, remove_instrument, set_stream,
 };
@@ -43,6 +45,7 @@ use crate::bar::Bar;
 use crate::config::environment::Place;
 use crate::instrument::{Instrument, Series};
 use crate::mode::{Rule, Wishes};
+use crate::store::Identity;
 use crate::time::{MINUTE, Millis, SECOND};
 
 /// The sample at the top of the repository: all keys with their defaults. It is what the first
@@ -58,6 +61,7 @@ const INSTRUMENTS: [&str; 2] = ["BTC-USDT", "ETH-USDT"];
 
 /// A checked configuration. Paths are absolute.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Config {
     /// The file it was read from; where there is none, the one that the first edit writes.
     pub file: PathBuf,
@@ -106,6 +110,7 @@ pub struct Config {
 
 /// The keys of `websocket_config`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct WebsocketConfig {
     /// Failures in a row before the breaker opens.
     pub max_reconnect_attempts: u32,
@@ -129,6 +134,7 @@ pub struct WebsocketConfig {
 
 /// The keys of `circuit_breaker`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct CircuitBreaker {
     /// Failures within a minute that open it.
     pub failure_threshold: u32,
@@ -138,6 +144,7 @@ pub struct CircuitBreaker {
 
 /// One element of `instruments`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct InstrumentConfig {
     /// What is mirrored.
     pub instrument: Instrument,
@@ -215,6 +222,12 @@ impl Config {
         Some(config)
     }
 
+    /// What holds in these surroundings where there is no file at all.
+    pub(crate) fn default_in(environment: &Environment) -> Result<Config, ConfigError> {
+        let file = environment.last_resort()?;
+        Ok(Config { ca_file: environment.ca_file.clone(), ..Config::builtin(file) })
+    }
+
     /// What holds where no file says otherwise; `file` is the one that an edit would write.
     pub fn builtin(file: PathBuf) -> Config {
         Config {
@@ -253,6 +266,11 @@ impl Config {
                 .map(InstrumentConfig::new)
                 .into(),
         }
+    }
+
+    /// Whose candles are kept by it.
+    pub fn identity(&self) -> Identity {
+        Identity { venue: "okx", region: self.region.to_string(), demo: self.sandbox }
     }
 
     /// The base of all REST addresses, such as `https://openapi.okx.com`.

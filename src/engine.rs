@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::backoff::Random;
 use crate::bar::Grid;
+use crate::config::Config;
 use crate::control::{Control, Line};
 use crate::coverage::Coverage;
 use crate::crew::Crew;
@@ -16,7 +17,7 @@ use crate::instrument::{Instrument, Series};
 use crate::keeper::Keeper;
 use crate::limit::Budget;
 use crate::lock::{Lock, LockError};
-use crate::okx;
+use crate::okx::{self, Credentials};
 use crate::plan::{Plan, Wanted};
 use crate::span::Spans;
 use crate::store::read::Reader;
@@ -39,6 +40,25 @@ pub struct Setup {
     pub rate_limit_per_minute: u32,
     /// The least time between two commits of running bars to one file.
     pub commit_interval_ms: Millis,
+}
+
+impl Setup {
+    /// What the configuration says of it.
+    pub fn new(config: &Config, credentials: Option<Credentials>) -> Setup {
+        Setup {
+            data_dir: config.data_dir.clone(),
+            identity: config.identity(),
+            http: HttpOptions {
+                base_url: config.rest_url().to_owned(),
+                ca_file: config.ca_file.clone(),
+                sandbox: config.sandbox,
+                credentials,
+            },
+            workers: config.max_concurrent_syncs,
+            rate_limit_per_minute: config.rate_limit_per_minute,
+            commit_interval_ms: config.commit_interval_ms,
+        }
+    }
 }
 
 /// Why a run could not begin.

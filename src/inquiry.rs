@@ -2,6 +2,8 @@
 //! whether a page is still the same. They take no lock, and keep to the same budget as a daemon or
 //! command beside them, by the record in the data folder.
 
+pub mod listed;
+
 use std::fmt;
 use std::io;
 use std::time::Duration;

@@ -2,23 +2,20 @@
 //! closed bar that the exchange has is in the store, once, with the exchange's values, whatever
 //! happened on the way.
 //!
-//! To read a store from a program of your own, begin with [`store::read::Reader`]; what it gives
-//! and takes are the words [`bar`], [`candle`], [`span`], [`instrument`], [`time`] and
-//! [`coverage`]. All else serves the program and may change with it.
+//! A program of your own begins with [`OkxLocalStore`]. What it gives and takes are the words
+//! [`bar`], [`candle`], [`span`], [`instrument`], [`time`] and [`coverage`]; files are read by
+//! [`store::read::Reader`] without it. All else serves the program and may change with it.
 //!
 //! ```no_run
-//! use std::path::Path;
+//! use okx_local_store::{OkxLocalStore, store::query::Selection};
 //!
-//! use okx_local_store::store::query::Selection;
-//! use okx_local_store::store::read::Reader;
-//! use okx_local_store::store::{Identity, file_path};
-//!
-//! let path = file_path(Path::new("data"), &"BTC-USDT".parse()?);
-//! let whose = Identity { venue: "okx", region: "global".into(), demo: false };
-//! let reader = Reader::open(&path, &whose)?;
-//! for candle in reader.candles("1h".parse()?, Selection::Days(7))? {
+//! let store = OkxLocalStore::open("config.json")?;
+//! let (btc, hour) = ("BTC-USDT".parse()?, "1h".parse()?);
+//! for candle in store.query().recent_candles(&btc, hour, 24)? {
 //!     println!("{} {}", candle.ts, candle.close);
 //! }
+//! let file = "btc.csv".as_ref();
+//! store.query().export_to_csv(&btc, hour, file, Selection::Days(365))?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -28,19 +25,21 @@
 //!
 //! | layer | modules | what it may do |
 //! |---|---|---|
-//! | faces | `cli` `main` | talk to people and scripts |
+//! | faces | `local` `cli` `main` | talk to programs, people and scripts |
 //! | assembly | `engine` `daemon` `crew` `supervisor` `steward` | start, stop, put together |
-//! |  | `inquiry` `config` `logging` |  |
+//! |  | `inquiry` `config` `logging` `error` |  |
+//! |  | `house` `query` `survey` `market` | look at what is stored |
+//! |  | `export` `draft` | and write it down |
 //! | threads | `poller` `stream` `writer` `auditor` `desk` `signal` | carry out, one loop each |
 //! | edges | `http` `socket` `proxy` `roots` `thread` | all I/O there is: the network |
-//! |  | `store` `grants` `lock` `lines` `board` | and the disk |
+//! |  | `store` `grants` `lock` `lines` `board` `csv` | and the disk |
 //! | brains | `keeper` `feed` `control` `plan` `mode` | only decide: what is kept |
 //! |  | `link` `session` `breaker` `queue` | how it comes and is written |
 //! |  | `limit` `backoff` `view` `request` | how often, and what is told |
 //! |  | `verification` | whether the store is right |
 //! | wire | `okx` `wire` | turn bytes into words and back |
 //! | words | `time` `span` `bar` `candle` `instrument` `page` | mean things |
-//! |  | `coverage` `snapshot` `latency` `meter` `spelling` |  |
+//! |  | `coverage` `snapshot` `latency` `meter` `spelling` `analysis` |  |
 //!
 //! **Architecture invariant:** brains know no socket, file, thread, sleep or clock. They are told
 //! what happened and when it is, and answer with what to do next, so that a table of a test can
@@ -192,15 +191,23 @@ pub mod control;
 #[doc(hidden)]
 pub mod crew;
 #[doc(hidden)]
+pub mod csv;
+#[doc(hidden)]
 pub mod daemon;
 #[doc(hidden)]
 pub mod desk;
 #[doc(hidden)]
+pub mod draft;
+#[doc(hidden)]
 pub mod engine;
+#[doc(hidden)]
+pub mod export;
 #[doc(hidden)]
 pub mod feed;
 #[doc(hidden)]
 pub mod grants;
+#[doc(hidden)]
+pub mod house;
 #[doc(hidden)]
 pub mod http;
 #[doc(hidden)]
@@ -219,6 +226,8 @@ pub mod link;
 pub mod lock;
 #[doc(hidden)]
 pub mod logging;
+#[doc(hidden)]
+pub mod market;
 #[doc(hidden)]
 pub mod meter;
 #[doc(hidden)]
@@ -254,6 +263,8 @@ pub mod stream;
 #[doc(hidden)]
 pub mod supervisor;
 #[doc(hidden)]
+pub mod survey;
+#[doc(hidden)]
 pub mod thread;
 #[doc(hidden)]
 pub mod verification;
@@ -263,3 +274,19 @@ pub mod view;
 pub mod wire;
 #[doc(hidden)]
 pub mod writer;
+
+mod analysis;
+mod error;
+mod local;
+mod query;
+
+pub use crate::analysis::{DailySummary, Return, Volatility};
+pub use crate::config::{
+    CircuitBreaker, Config, ConfigBuilder, ConfigError, InstrumentConfig, RealtimeMode, Refusal,
+    Region, WebsocketConfig,
+};
+pub use crate::error::{Error, Remedy};
+pub use crate::local::OkxLocalStore;
+pub use crate::market::Market;
+pub use crate::query::{DataCoverage, Exported, Price, Query};
+pub use crate::survey::{EmptyRange, Kind, MissingRange, Range, SeriesGaps};

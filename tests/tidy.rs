@@ -24,6 +24,7 @@ const LAYERS: [(&str, &[&str]); 7] = [
             "meter",
             "snapshot",
             "spelling",
+            "analysis",
         ],
     ),
     ("wire", &["wire", "okx"]),
@@ -50,15 +51,31 @@ const LAYERS: [(&str, &[&str]); 7] = [
         "edges",
         &[
             "thread", "http", "socket", "proxy", "roots", "store", "lock", "lines", "board",
-            "grants",
+            "grants", "csv",
         ],
     ),
     ("threads", &["poller", "stream", "writer", "auditor", "desk", "signal"]),
     (
         "assembly",
-        &["supervisor", "crew", "engine", "daemon", "steward", "inquiry", "config", "logging"],
+        &[
+            "supervisor",
+            "crew",
+            "engine",
+            "daemon",
+            "steward",
+            "inquiry",
+            "config",
+            "logging",
+            "error",
+            "house",
+            "draft",
+            "export",
+            "market",
+            "survey",
+            "query",
+        ],
     ),
-    ("faces", &["lib", "cli", "main"]),
+    ("faces", &["lib", "local", "cli", "main"]),
 ];
 /// A function that does not fit on a screen does more than one thing.
 const FUNCTION_LINES_MAX: usize = 70;

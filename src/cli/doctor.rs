@@ -10,7 +10,6 @@ use std::process::Command;
 
 use serde::Serialize;
 
-use crate::cli::house::{House, Wanted};
 use crate::cli::outcome::{Exit, Failure, finish, write_json};
 use crate::cli::paint::{Paint, Tone};
 use crate::cli::sight::Sight;
@@ -19,6 +18,7 @@ use crate::cli::websocket::trial::{self, Trial};
 use crate::config::Config;
 use crate::coverage::Coverage;
 use crate::engine::Setup;
+use crate::house::{House, Wanted};
 use crate::inquiry::{Inquirer, InquiryError};
 use crate::lock::Lock;
 use crate::okx;

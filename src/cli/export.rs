@@ -1,21 +1,15 @@
 //! `export`: a series as CSV, streamed, whole or not at all.
 
-use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::bar::{Bar, Grid};
-use crate::cli::csv::CsvWriter;
-use crate::cli::draft::Draft;
-use crate::cli::house::House;
 use crate::cli::outcome::{Exit, Failure, finish, note};
-use crate::cli::query::nothing;
 use crate::cli::table::{count, short_time};
+use crate::export;
+use crate::house::House;
 use crate::instrument::Series;
-use crate::span::Span;
-use crate::store::query::{EVERYTHING, Selection};
-use crate::store::read::Reader;
+use crate::store::query::Selection;
 use crate::time::{Millis, format_time};
 
 /// Missing ranges that are named; the command `gaps` names all.
@@ -61,7 +55,7 @@ pub fn export(
     notes: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     if let Target::File(path) = &export.target {
-        check_target(house, path)?;
+        export::check_target(house, path)?;
     }
     finish(write(house, export, now, stop, out, notes), out)
 }
@@ -74,90 +68,34 @@ fn write(
     out: &mut dyn Write,
     notes: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let bar = export.series.bar;
-    let reader = house.find(&export.series.instrument)?;
-    // The rows and what is said of them are of one moment, whatever is written meanwhile.
-    let _snapshot = reader.snapshot()?;
-    let span = reader.resolve(bar, export.selection)?;
-    let Some(first) = reader.first_open(bar, span, !export.unconfirmed)? else {
-        return Err(nothing(&reader, &export.series.instrument, bar)?);
-    };
-    let grid = reader.grid(bar)?;
-    let missing = missing(&reader, bar, grid, span, first, now)?;
-    let bars = missing.iter().map(|&span| grid.count(span)).sum();
+    let Export { series, selection, unconfirmed, .. } = export;
+    let reader = house.find(&series.instrument)?;
+    let prepared = export::Export::prepare(&reader, series, *selection, *unconfirmed, now)?;
+    let bars = prepared.missing_bars();
     if bars > 0 {
-        note_missing(export, grid, &missing, bars, notes);
+        note_missing(series, &prepared, bars, notes);
     }
     if bars > 0 && export.complete {
         return Err(Failure::Incomplete { bars });
     }
+    let stopped = || stop.load(Ordering::Relaxed);
     match &export.target {
-        Target::Stdout => write_rows(&reader, export, span, stop, out).map(drop),
+        Target::Stdout => Ok(prepared.write(out, &stopped).map(drop)?),
         Target::File(path) => {
-            let mut draft = Draft::begin(path)?;
-            let rows =
-                write_rows(&reader, export, span, stop, &mut draft).map_err(
-                    |failure| match failure {
-                        Failure::Output(source) => draft.failure(source),
-                        failure => failure,
-                    },
-                )?;
-            draft.finish()?;
-            let (instrument, rows) = (&export.series.instrument, count(rows, "row"));
-            note(notes, format_args!("{instrument} {bar}: {rows} in {}", path.display()));
+            let rows = count(prepared.write_file(path, &stopped)?, "row");
+            note(notes, format_args!("{series}: {rows} in {}", path.display()));
             Ok(())
         }
     }
 }
 
-/// Writes the lines; gives their number.
-fn write_rows(
-    reader: &Reader,
-    export: &Export,
-    span: Span,
-    stop: &AtomicBool,
-    out: &mut dyn Write,
-) -> Result<i64, Failure> {
-    let mut csv = CsvWriter::new(out, export.unconfirmed);
-    let mut rows = 0;
-    reader.for_each(export.series.bar, span, !export.unconfirmed, |candle| {
-        rows += 1;
-        if stop.load(Ordering::Relaxed) { Err(Failure::Stopped) } else { Ok(csv.write(candle)?) }
-    })?;
-    csv.flush()?;
-    Ok(rows)
-}
-
-/// The ranges, each of some bars, that should be in the export but are not stored, though the
-/// exchange may have them. Without a beginning of its own an export begins with the first row, and
-/// without an end it ends with the newest closed bar.
-fn missing(
-    reader: &Reader,
-    bar: Bar,
-    grid: Grid,
-    span: Span,
-    first: Millis,
-    now: Millis,
-) -> Result<Vec<Span>, Failure> {
-    let start = if span.start >= 0 { grid.ceil(span.start) } else { first };
-    let newest = reader.latest_closed(bar)?.map_or(start, |newest| grid.bar_at(newest.ts).end);
-    let end = if span.end == EVERYTHING.end { newest } else { span.end.min(grid.floor(now)) };
-    let mut coverage = reader.coverage(bar)?;
-    // Only what is exported needs counting.
-    coverage.uncover(Span::new(EVERYTHING.start, start));
-    coverage.uncover(Span::new(end, EVERYTHING.end));
-    reader.audit(bar, grid, &mut coverage)?;
-    let missing = coverage.missing(Span::new(start, end));
-    Ok(missing.iter().filter(|&span| grid.count(span) > 0).collect())
-}
-
-fn note_missing(export: &Export, grid: Grid, missing: &[Span], bars: i64, notes: &mut dyn Write) {
-    let Series { instrument, bar } = &export.series;
+fn note_missing(series: &Series, export: &export::Export<'_>, bars: i64, notes: &mut dyn Write) {
+    let missing = &export.missing;
     let (start, end) = (missing[0].start, missing[missing.len() - 1].end);
     let (bars, ranges) = (count(bars, "bar"), count(missing.len() as i64, "range"));
-    note(notes, format_args!("{instrument} {bar}: {bars} missing in {ranges}:"));
-    for span in missing.iter().take(RANGES_NAMED) {
-        let bars = count(grid.count(*span), "bar");
+    note(notes, format_args!("{series}: {bars} missing in {ranges}:"));
+    for &span in missing.iter().take(RANGES_NAMED) {
+        let bars = count(export.count(span), "bar");
         let (start, end) = (short_time(span.start), short_time(span.end));
         note(notes, format_args!("  {start} to {end} UTC, {bars}"));
     }
@@ -166,51 +104,17 @@ fn note_missing(export: &Export, grid: Grid, missing: &[Span], bars: i64, notes:
         note(notes, format_args!("  and {more} more"));
     }
     let (start, end) = (format_time(start), format_time(end));
-    note(
-        notes,
-        format_args!("fetch: okx-store backfill {instrument} {bar} --start {start} --end {end}"),
-    );
-}
-
-/// Refuses, before any work, what can be no target.
-fn check_target(house: &House<'_>, path: &Path) -> Result<(), Failure> {
-    let refuse = |why| Err(Failure::Target { path: path.to_owned(), why });
-    let found = fs::metadata(path);
-    if found.as_ref().is_ok_and(fs::Metadata::is_dir) {
-        return refuse("is a folder: name a file in it");
-    }
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return refuse("names no file");
-    };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    if !folder.is_dir() {
-        return refuse("its folder does not exist: make it first");
-    }
-    if found.is_ok_and(|found| !found.is_file()) {
-        return refuse("is no regular file: give - for standard output");
-    }
-    // To rename a draft over a file of the store would lose the store.
-    let same = |left: &Path, right: &Path| {
-        fs::canonicalize(left).is_ok_and(|left| fs::canonicalize(right).is_ok_and(|r| r == left))
-    };
-    if same(path, house.config) {
-        return refuse("is the configuration: export to another name");
-    }
-    let beside = fs::canonicalize(folder).ok() == fs::canonicalize(house.data_dir).ok();
-    let name = name.to_string_lossy();
-    let own = [".db", ".db-wal", ".db-shm", ".lock"].iter().any(|end| name.ends_with(end));
-    if own && beside {
-        return refuse("is a file of the store: export to another name");
-    }
-    Ok(())
+    note(notes, format_args!("fetch: okx-store backfill {series} --start {start} --end {end}"));
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::{fs, io};
 
     use super::*;
-    use crate::cli::house::tests::house;
+    use crate::error::Error;
+    use crate::house::tests::house;
+    use crate::span::Span;
     use crate::store::sample::{BASE, Sample};
     use crate::time::{DAY, MINUTE};
 
@@ -250,7 +154,7 @@ mod tests {
         export(&house, asked, BASE + DAY, &AtomicBool::new(false), out, notes)
     }
 
-    fn names(dir: &Path) -> Vec<String> {
+    fn names(dir: &std::path::Path) -> Vec<String> {
         let entries = fs::read_dir(dir).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
@@ -346,7 +250,7 @@ fetch: okx-store backfill BTC-USDT 1m --start 2024-05-01T00:02:00Z --end 2024-05
 
         let old = Selection::Range(Span::new(0, BASE - DAY));
         let failure = run(&sample, &Export { selection: old, ..everything(target.clone()) });
-        assert!(matches!(failure.0, Err(Failure::Nothing { .. })));
+        assert!(matches!(failure.0, Err(Failure::Library(Error::Nothing { .. }))));
 
         let house = house(&sample, &[]);
         let (stop, asked) = (AtomicBool::new(true), everything(target.clone()));

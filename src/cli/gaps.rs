@@ -5,11 +5,11 @@ use std::io::Write;
 use serde::Serialize;
 
 use crate::bar::Bar;
-use crate::cli::house::House;
 use crate::cli::outcome::{Exit, Failure, finish, note, write_json};
-use crate::cli::survey::{EmptyRange, Kind, Range, SeriesGaps, survey};
 use crate::cli::table::{Align, Layout, count, short_length, short_time};
+use crate::house::House;
 use crate::instrument::Instrument;
+use crate::survey::{EmptyRange, Kind, Range, SeriesGaps, survey};
 use crate::time::{Millis, SECOND, format_time};
 
 /// Ranges that the table shows of one series.
@@ -61,9 +61,8 @@ pub fn gaps(
 ) -> Result<Exit, Failure> {
     let report = report(house, asked, now)?;
     for lost in report.series.iter().filter(|series| series.lost > 0) {
-        let SeriesGaps { symbol, timeframe, .. } = lost;
-        let bars = count(lost.lost, "bar");
-        note(notes, format_args!("{symbol} {timeframe}: {bars} of those stored are gone"));
+        let (series, bars) = (&lost.series, count(lost.lost, "bar"));
+        note(notes, format_args!("{series}: {bars} of those stored are gone"));
     }
     for Sick { symbol, error } in &report.errors {
         note(notes, format_args!("{symbol}: {error}"));
@@ -126,14 +125,14 @@ fn write_text(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 fn write_series(series: &SeriesGaps, now: Millis, out: &mut dyn Write) -> Result<(), Failure> {
-    let SeriesGaps { symbol, timeframe, wanted, missing, .. } = series;
-    let since = short_time(wanted.start);
+    let SeriesGaps { series: name, wanted, missing, .. } = series;
+    let since = short_time(wanted.span.start);
     let bars = count(wanted.bars, "bar");
     match (series.synced, missing) {
-        (false, _) => writeln!(out, "{symbol} {timeframe}: never synced, {bars} wanted")?,
-        (true, 0) => writeln!(out, "{symbol} {timeframe}: complete, {bars} since {since}")?,
+        (false, _) => writeln!(out, "{name}: never synced, {bars} wanted")?,
+        (true, 0) => writeln!(out, "{name}: complete, {bars} since {since}")?,
         (true, _) => {
-            writeln!(out, "{symbol} {timeframe}: {missing} missing of {bars} since {since}")?;
+            writeln!(out, "{name}: {missing} missing of {bars} since {since}")?;
         }
     }
     if let Some(start) = series.history_start.filter(|_| series.before_history > 0) {
@@ -162,7 +161,7 @@ fn write_series(series: &SeriesGaps, now: Millis, out: &mut dyn Write) -> Result
 /// The lines of a series: what is missing comes first, so that a long ledger does not hide it.
 fn rows(series: &SeriesGaps, now: Millis) -> Vec<Vec<String>> {
     let row = |name: &str, range: &Range, remark: String| {
-        let (start, end) = (short_time(range.start), short_time(range.end));
+        let (start, end) = (short_time(range.span.start), short_time(range.span.end));
         vec![name.to_owned(), start, end, range.bars.to_string(), remark]
     };
     let missing = series.missing_ranges.iter().map(|found| {
@@ -191,11 +190,11 @@ fn rows(series: &SeriesGaps, now: Millis) -> Vec<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::house::tests::{house, wanted};
-    use crate::cli::survey::series;
     use crate::coverage::{Coverage, Empty, Reason};
+    use crate::house::tests::{house, wanted};
     use crate::span::{Span, Spans};
     use crate::store::sample::{BASE, Sample};
+    use crate::survey::series;
     use crate::time::{HOUR, MINUTE};
 
     const NOW: Millis = BASE + 10 * HOUR + MINUTE;

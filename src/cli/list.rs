@@ -4,9 +4,9 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use crate::cli::house::{House, Wanted};
 use crate::cli::outcome::{Exit, Failure, finish, write_json};
 use crate::cli::table::{Align, Layout, format_bytes};
+use crate::house::{House, Wanted};
 use crate::instrument::Instrument;
 
 #[derive(Debug, Serialize)]
@@ -82,7 +82,7 @@ fn write_text(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::house::tests::{house, wanted};
+    use crate::house::tests::{house, wanted};
     use crate::store::sample::Sample;
 
     fn run(json: bool) -> String {

@@ -2,26 +2,24 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::bar::Bar;
 use crate::cli::remote::RemoteError;
 use crate::cli::table::count;
 use crate::cli::websocket::trial::TrialError;
 use crate::config::ConfigError;
 use crate::daemon::DaemonError;
 use crate::engine::EngineError;
+use crate::error::Error;
+use crate::export::WriteError;
 use crate::inquiry::InquiryError;
 use crate::instrument::{Instrument, Series};
 use crate::lock::LockError;
 use crate::logging::LogError;
 use crate::okx::CredentialsError;
 use crate::store::StoreError;
-use crate::time::{Millis, format_time};
-use crate::wire::Trouble;
 
 /// In the place of a table that would be empty.
 pub const NOTHING_CONFIGURED: &str = "No instrument is configured: okx-store add-symbol SYMBOL";
@@ -52,31 +50,8 @@ pub enum Failure {
     Store(StoreError),
     /// Standard output cannot be written.
     Output(io::Error),
-    /// A file cannot be written.
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What was being done, as in "cannot …".
-        doing: &'static str,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// The target of an export can be no target.
-    Target {
-        /// The target.
-        path: PathBuf,
-        /// Why, and what to do.
-        why: &'static str,
-    },
-    /// No candle is stored where some were asked for.
-    Nothing {
-        /// Of what.
-        instrument: Instrument,
-        /// At which length.
-        bar: Bar,
-        /// The open times of the oldest and the newest row, if there is any.
-        stored: Option<(Millis, Millis)>,
-    },
+    /// What the library says.
+    Library(Error),
     /// The instrument is neither in the configuration nor in the store.
     Unknown {
         /// The instrument.
@@ -103,15 +78,6 @@ pub enum Failure {
     Remote(RemoteError),
     /// The exchange has not answered.
     Inquiry(InquiryError),
-    /// The exchange does not know an instrument.
-    NotListed {
-        /// The instrument.
-        instrument: Instrument,
-        /// The exchange's words.
-        refusal: Trouble,
-        /// A name that may have been meant.
-        near: Option<String>,
-    },
     /// A range has no closed bar.
     NoBars {
         /// Of which series.
@@ -134,7 +100,7 @@ impl Failure {
     /// The exit code that goes with it.
     pub fn exit(&self) -> Exit {
         match self {
-            Failure::Target { .. }
+            Failure::Library(Error::Target { .. })
             | Failure::Config(_)
             | Failure::Credentials(_)
             | Failure::NothingWanted
@@ -159,19 +125,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Store(error) => error.fmt(f),
             Failure::Output(source) => write!(f, "cannot write to standard output: {source}"),
-            Failure::Io { path, doing, source } => {
-                write!(f, "{}: cannot {doing}: {source}", path.display())
-            }
-            Failure::Target { path, why } => write!(f, "{}: {why}", path.display()),
-            Failure::Nothing { instrument, bar, stored: None } => {
-                write!(f, "{instrument} {bar}: no candle is stored: sync the instrument first")
-            }
-            Failure::Nothing { instrument, bar, stored: Some((oldest, newest)) } => write!(
-                f,
-                "{instrument} {bar}: no such candle is stored, only those from {} to {}",
-                format_time(*oldest),
-                format_time(*newest)
-            ),
+            Failure::Library(error) => error.fmt(f),
             Failure::Unknown { instrument } => write!(
                 f,
                 "{instrument} is neither configured nor stored: okx-store add-symbol {instrument}"
@@ -189,16 +143,6 @@ impl fmt::Display for Failure {
             Failure::Lock(error) => error.fmt(f),
             Failure::Remote(error) => error.fmt(f),
             Failure::Inquiry(error) => error.fmt(f),
-            Failure::NotListed { instrument, refusal, near: Some(near) } => {
-                let refusal = refusal.to_string();
-                let refusal = refusal.trim_end_matches('.');
-                write!(f, "{instrument}: {refusal}: did you mean {near}?")
-            }
-            Failure::NotListed { instrument, refusal, near: None } => {
-                let refusal = refusal.to_string();
-                let refusal = refusal.trim_end_matches('.');
-                write!(f, "{instrument}: {refusal}: okx-store list --available shows what there is")
-            }
             Failure::NoBars { series } => {
                 write!(f, "{series}: no bar has opened and closed in this range: give more --days")
             }
@@ -218,7 +162,8 @@ impl std::error::Error for Failure {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Failure::Store(error) => Some(error),
-            Failure::Output(source) | Failure::Io { source, .. } => Some(source),
+            Failure::Output(source) => Some(source),
+            Failure::Library(error) => error.source(),
             Failure::Trial(error) => Some(error),
             _ => None,
         }
@@ -228,6 +173,30 @@ impl std::error::Error for Failure {
 impl From<RemoteError> for Failure {
     fn from(error: RemoteError) -> Failure {
         Failure::Remote(error)
+    }
+}
+
+/// What a command can say better than the library, it says itself.
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        match error {
+            Error::Store(error) => Failure::Store(error),
+            Error::Inquiry(error) => Failure::Inquiry(error),
+            Error::Unknown { instrument } => Failure::Unknown { instrument },
+            Error::NotConfigured { instrument } => Failure::NotConfigured { instrument },
+            Error::Stopped => Failure::Stopped,
+            error => Failure::Library(error),
+        }
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Failure {
+        match error {
+            WriteError::Store(error) => Failure::Store(error),
+            WriteError::Output(error) => Failure::Output(error),
+            WriteError::Stopped => Failure::Stopped,
+        }
     }
 }
 
@@ -275,7 +244,7 @@ mod tests {
         assert_eq!(finish(Err(broken), &mut io::sink()).unwrap(), Exit::Done);
         let full = Failure::Output(ErrorKind::StorageFull.into());
         assert_eq!(finish(Err(full), &mut io::sink()).unwrap_err().exit(), Exit::Failed);
-        let target = Failure::Target { path: "/".into(), why: "is a folder" };
-        assert_eq!(finish(Err(target), &mut io::sink()).unwrap_err().exit(), Exit::Usage);
+        let target = Error::Target { path: "/".into(), why: "is a folder" };
+        assert_eq!(finish(Err(target.into()), &mut io::sink()).unwrap_err().exit(), Exit::Usage);
     }
 }

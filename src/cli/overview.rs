@@ -4,77 +4,62 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use crate::bar::Bar;
-use crate::candle::{Candle, State};
-use crate::cli::house::House;
 use crate::cli::outcome::{Exit, Failure, finish, note, write_json};
 use crate::cli::table::{Align, Layout, short_length};
+use crate::house::{House, Wanted};
 use crate::instrument::Instrument;
-use crate::span::Span;
+use crate::market::{Market, look};
 use crate::store::StoreError;
-use crate::store::read::Reader;
-use crate::time::{DAY, Millis, format_time};
+use crate::time::{Millis, format_time};
 
 #[derive(Debug, Serialize)]
 struct Report {
     now: Millis,
     now_datetime: String,
-    instruments: Vec<Market>,
+    instruments: Vec<Row>,
 }
 
-/// One instrument. What is of 24 hours ends with the newest stored row, whatever the clock says,
-/// and is right to within one bar of `timeframe`.
+/// One instrument in JSON. These names are public.
 #[derive(Debug, Serialize)]
-struct Market {
+struct Row {
     symbol: String,
-    /// The bar that all of it was read from: the finest that suits, see [`choose`].
     timeframe: Option<&'static str>,
     last: Option<f64>,
-    /// When the last price was one, Unix ms.
     last_at: Option<Millis>,
     last_at_datetime: Option<String>,
     age_ms: Option<Millis>,
-    /// Since the first price of the 24 hours, as a share of it.
     change_24h: Option<f64>,
     high_24h: Option<f64>,
     low_24h: Option<f64>,
     volume_24h: Option<f64>,
     volume_quote_24h: Option<f64>,
-    /// Whether all of the 24 hours are stored.
     complete: bool,
     /// Why the file could not be read.
     error: Option<String>,
 }
 
-impl Market {
-    fn unknown(instrument: &Instrument) -> Market {
-        Market {
+impl Row {
+    fn new(instrument: &Instrument, looked: Result<Option<Market>, StoreError>) -> Row {
+        let (market, error) = match looked {
+            Ok(market) => (market, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        Row {
             symbol: instrument.to_string(),
-            timeframe: None,
-            last: None,
-            last_at: None,
-            last_at_datetime: None,
-            age_ms: None,
-            change_24h: None,
-            high_24h: None,
-            low_24h: None,
-            volume_24h: None,
-            volume_quote_24h: None,
-            complete: false,
-            error: None,
+            timeframe: market.map(|market| market.bar.name()),
+            last: market.map(|market| market.last),
+            last_at: market.map(|market| market.last_at),
+            last_at_datetime: market.map(|market| format_time(market.last_at)),
+            age_ms: market.map(|market| market.age_ms),
+            change_24h: market.and_then(|market| market.change_24h),
+            high_24h: market.map(|market| market.high_24h),
+            low_24h: market.map(|market| market.low_24h),
+            volume_24h: market.map(|market| market.volume_24h),
+            volume_quote_24h: market.map(|market| market.volume_quote_24h),
+            complete: market.is_some_and(|market| market.complete),
+            error,
         }
     }
-}
-
-/// A bar from which 24 hours could be read.
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    bar: Bar,
-    newest: State,
-    /// The end of the newest row's bar.
-    end: Millis,
-    /// Whether the 24 hours before that end are all stored, or known to be empty.
-    complete: bool,
 }
 
 /// Shows price, change, range and volume of each configured instrument.
@@ -85,16 +70,11 @@ pub fn overview(
     out: &mut dyn Write,
     notes: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    let market = |instrument: &Instrument| {
-        look(house, instrument, now).unwrap_or_else(|error| Market {
-            error: Some(error.to_string()),
-            ..Market::unknown(instrument)
-        })
-    };
+    let row = |wanted: &Wanted| Row::new(&wanted.instrument, look(house, &wanted.instrument, now));
     let report = Report {
         now,
         now_datetime: format_time(now),
-        instruments: house.instruments.iter().map(|wanted| market(&wanted.instrument)).collect(),
+        instruments: house.instruments.iter().map(row).collect(),
     };
     for market in &report.instruments {
         if let Some(error) = &market.error {
@@ -102,90 +82,6 @@ pub fn overview(
         }
     }
     finish(if json { write_json(&report, out) } else { write_text(&report, out) }, out)
-}
-
-fn look(house: &House<'_>, instrument: &Instrument, now: Millis) -> Result<Market, StoreError> {
-    let unknown = Market::unknown(instrument);
-    let Some(reader) = house.open(instrument)? else { return Ok(unknown) };
-    let _snapshot = reader.snapshot()?;
-    let Some(chosen) = choose(&candidates(&reader)?) else { return Ok(unknown) };
-    let day = Span::new(chosen.end - DAY, chosen.end);
-    let mut rows = Rows::default();
-    reader.for_each(chosen.bar, day, false, |candle| {
-        rows.add(candle);
-        Ok::<_, StoreError>(())
-    })?;
-    let last = chosen.newest.candle;
-    // A closed bar's price is that of its end, a running one's of the moment it was heard.
-    let last_at = chosen.newest.updated_at.min(chosen.end);
-    let change =
-        rows.first_price.filter(|&first| first > 0.0).map(|first| last.close / first - 1.0);
-    Ok(Market {
-        timeframe: Some(chosen.bar.name()),
-        last: Some(last.close),
-        last_at: Some(last_at),
-        last_at_datetime: Some(format_time(last_at)),
-        age_ms: Some((now - last_at).max(0)),
-        change_24h: change,
-        high_24h: Some(rows.high),
-        low_24h: Some(rows.low),
-        volume_24h: Some(rows.volume),
-        volume_quote_24h: Some(rows.volume_quote),
-        complete: chosen.complete,
-        ..unknown
-    })
-}
-
-/// What 24 hours of candles add up to.
-#[derive(Clone, Copy, Debug)]
-struct Rows {
-    first_price: Option<f64>,
-    high: f64,
-    low: f64,
-    volume: f64,
-    volume_quote: f64,
-}
-
-impl Default for Rows {
-    fn default() -> Rows {
-        let (high, low) = (f64::NEG_INFINITY, f64::INFINITY);
-        Rows { first_price: None, high, low, volume: 0.0, volume_quote: 0.0 }
-    }
-}
-
-impl Rows {
-    fn add(&mut self, candle: &Candle) {
-        self.first_price.get_or_insert(candle.open);
-        self.high = self.high.max(candle.high);
-        self.low = self.low.min(candle.low);
-        self.volume += candle.volume;
-        self.volume_quote += candle.volume_quote;
-    }
-}
-
-/// The stored bars that divide a day.
-fn candidates(reader: &Reader) -> Result<Vec<Candidate>, StoreError> {
-    let mut found = Vec::new();
-    for bar in reader.bars()? {
-        let grid = reader.grid(bar)?;
-        let divides = grid.period().is_some_and(|(length_ms, _)| DAY % length_ms == 0);
-        let Some(newest) = reader.newest_row(bar)?.filter(|_| divides) else { continue };
-        let span = grid.bar_at(newest.candle.ts);
-        let closed_end = if newest.candle.confirmed { span.end } else { span.start };
-        let complete = reader.coverage(bar)?.spans().covers(Span::new(span.end - DAY, closed_end));
-        found.push(Candidate { bar, newest, end: span.end, complete });
-    }
-    Ok(found)
-}
-
-/// Chooses the finest bar, because its 24 hours begin and end nearest to the true ones. One that is
-/// no longer kept fresh is passed over: it had ended when another's newest bar opened. One of which
-/// all 24 hours are stored goes before one with holes.
-fn choose(candidates: &[Candidate]) -> Option<Candidate> {
-    let newest_open = candidates.iter().map(|candidate| candidate.newest.candle.ts).max()?;
-    let fresh = || candidates.iter().filter(|candidate| candidate.end > newest_open);
-    // Candidates come finest first.
-    fresh().find(|candidate| candidate.complete).or_else(|| fresh().next()).copied()
 }
 
 fn write_text(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
@@ -207,7 +103,7 @@ fn write_text(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
-fn cells(market: &Market) -> Vec<String> {
+fn cells(market: &Row) -> Vec<String> {
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
     let change = |share: f64| format!("{:+.2}%", share * 100.0);
     let from = match market.timeframe {
@@ -230,7 +126,7 @@ fn cells(market: &Market) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::house::tests::{house, wanted};
+    use crate::house::tests::{house, wanted};
     use crate::store::sample::{BASE, Sample};
     use crate::time::MINUTE;
 

@@ -6,13 +6,14 @@ use serde::Serialize;
 
 use crate::bar::Bar;
 use crate::candle::Candle;
-use crate::cli::csv::CsvWriter;
-use crate::cli::house::House;
 use crate::cli::outcome::{Exit, Failure, finish, note};
 use crate::cli::table::{Align, Layout, count, short_time};
-use crate::instrument::{Instrument, Series};
+use crate::csv::CsvWriter;
+use crate::export::nothing;
+use crate::house::House;
+use crate::instrument::Series;
 use crate::span::Span;
-use crate::store::query::{EVERYTHING, Selection};
+use crate::store::query::Selection;
 use crate::store::read::Reader;
 use crate::time::{Millis, format_time};
 
@@ -99,7 +100,7 @@ fn show(
     let _snapshot = reader.snapshot()?;
     let span = reader.resolve(bar, query.selection)?;
     if reader.first_open(bar, span, false)?.is_none() {
-        return Err(nothing(&reader, instrument, bar)?);
+        return Err(nothing(&reader, &query.series)?.into());
     }
     match query.format {
         Format::Json => show_json(&reader, bar, span, out),
@@ -136,17 +137,6 @@ fn note_missing(
         note(notes, format_args!("{bars} missing in this range: okx-store gaps {series}"));
     }
     Ok(())
-}
-
-/// The failure of finding no candles, with what there is instead.
-pub(crate) fn nothing(
-    reader: &Reader,
-    instrument: &Instrument,
-    bar: Bar,
-) -> Result<Failure, Failure> {
-    let oldest = reader.first_open(bar, EVERYTHING, false)?;
-    let stored = oldest.zip(reader.newest_row(bar)?.map(|newest| newest.candle.ts));
-    Ok(Failure::Nothing { instrument: instrument.clone(), bar, stored })
 }
 
 fn show_json(reader: &Reader, bar: Bar, span: Span, out: &mut dyn Write) -> Result<(), Failure> {
@@ -192,7 +182,7 @@ fn cells(candle: &Candle) -> [String; 7] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::house::tests::house;
+    use crate::house::tests::house;
     use crate::store::sample::{BASE, Sample};
 
     fn ask(

@@ -9,7 +9,6 @@ use std::io::Write;
 use serde::Serialize;
 
 use crate::bar::Bar;
-use crate::cli::house::{House, Wanted};
 use crate::cli::outcome::{Exit, Failure, NOTHING_CONFIGURED, finish, write_json};
 use crate::cli::paint::{Paint, Tone, width};
 use crate::cli::sight::{Daemon, Sight, tone};
@@ -18,6 +17,7 @@ use crate::cli::table::{
     unless_repeated, write_wrapped,
 };
 use crate::coverage::Coverage;
+use crate::house::{House, Wanted};
 use crate::instrument::Instrument;
 use crate::snapshot::{InstrumentView, SeriesView, StreamView};
 use crate::store::StoreError;
@@ -409,8 +409,8 @@ fn cells(series: &SeriesStatus, now: Millis) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::house::tests::{house, wanted};
     use crate::cli::sight::tests::sample;
+    use crate::house::tests::{house, wanted};
     use crate::snapshot::Snapshot;
     use crate::store::sample::{BASE, Sample};
     use crate::time::SECOND;

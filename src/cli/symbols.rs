@@ -12,13 +12,11 @@ use crate::cli::sight::Sight;
 use crate::cli::table::{Align, Layout, count};
 use crate::config::{Addition, Config, Edit, add_instrument, remove_instrument};
 use crate::engine::Setup;
-use crate::inquiry::{Inquirer, InquiryError};
-use crate::instrument::{Instrument, Series};
-use crate::okx::{self, Kind, Listing};
-use crate::page::Ask;
-use crate::spelling::nearest;
+use crate::inquiry::Inquirer;
+use crate::inquiry::listed::{check_listed, listings};
+use crate::instrument::Instrument;
+use crate::okx::{Kind, Listing};
 use crate::store::{self, file_path};
-use crate::wire::{Endpoint, Policy};
 
 /// An instrument in JSON. These names are public.
 #[derive(Debug, Serialize)]
@@ -43,11 +41,6 @@ pub fn list_available(
     let mut listings = listings(&mut inquirer, kind).map_err(Failure::Inquiry)?;
     listings.sort_by(|a, b| a.instrument.cmp(&b.instrument));
     finish(show(&listings, json, out), out)
-}
-
-fn listings(inquirer: &mut Inquirer, kind: Kind) -> Result<Vec<Listing>, InquiryError> {
-    let path = okx::instruments_path(kind);
-    inquirer.ask(Endpoint::Instruments, &path, okx::decode_instruments)
 }
 
 fn show(listings: &[Listing], json: bool, out: &mut dyn Write) -> Result<(), Failure> {
@@ -92,7 +85,7 @@ pub fn add(
     out: &mut dyn Write,
     notes: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    check_listed(setup, addition)?;
+    check_listed(setup, &addition.instrument, &addition.timeframes)?;
     let edit = add_instrument(&config.file, addition).map_err(Failure::Config)?;
     let (instrument, file) = (&addition.instrument, config.file.display());
     match edit {
@@ -110,40 +103,6 @@ pub fn add(
         None => note(notes, format_args!("fetch its candles with: okx-store sync {instrument}")),
     }
     finish(Ok(()), out)
-}
-
-/// Asks for one candle: whoever has none of the wanted length cannot be mirrored, whatever the
-/// exchange's lists say.
-fn check_listed(setup: &Setup, addition: &Addition) -> Result<(), Failure> {
-    let mut inquirer = Inquirer::new(setup).map_err(Failure::Inquiry)?;
-    let instrument = &addition.instrument;
-    let bar = addition.timeframes.first().copied().filter(|bar| okx::candles_have(*bar));
-    let bar = bar.unwrap_or_else(|| crate::config::default_timeframes()[0]);
-    let series = Series { instrument: instrument.clone(), bar };
-    let ask = Ask::Newest { limit: 1, until: 0 };
-    let path = okx::page_path(&series, Endpoint::Candles, ask);
-    let refusal =
-        match inquirer.ask(Endpoint::Candles, &path, |answer| okx::decode_page(ask, answer)) {
-            Ok(_) => return Ok(()),
-            Err(InquiryError::Trouble(trouble)) if trouble.policy() == Policy::Permanent => trouble,
-            Err(error) => return Err(Failure::Inquiry(error)),
-        };
-    // The names that it may have been meant for; if the list does not come, there is no advice.
-    let known = listings(&mut inquirer, kind_of(instrument)).unwrap_or_default();
-    let names = known.iter().map(|listing| listing.instrument.as_str());
-    let near = nearest(instrument.as_str(), names).map(str::to_owned);
-    Err(Failure::NotListed { instrument: instrument.clone(), refusal, near })
-}
-
-/// The kind that a name looks like.
-fn kind_of(instrument: &Instrument) -> Kind {
-    let parts: Vec<&str> = instrument.as_str().split('-').collect();
-    match parts.as_slice() {
-        [_, _] => Kind::Spot,
-        [.., "SWAP"] => Kind::Swap,
-        [_, _, _] => Kind::Futures,
-        _ => Kind::Option,
-    }
 }
 
 /// Takes an instrument out of the configuration, and with `purge` its file from the disk, which a

@@ -5,7 +5,6 @@ mod report;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cli::house::House;
 use crate::cli::outcome::{Exit, Failure, finish};
 use crate::cli::paint::Paint;
 use crate::cli::progress::{Screen, Ticker, bar};
@@ -14,6 +13,8 @@ use crate::cli::table::count;
 use crate::cli::verify::report::{Cure, Report};
 use crate::control::Hold;
 use crate::engine::Setup;
+use crate::error::Error;
+use crate::house::House;
 use crate::inquiry::{Inquirer, InquiryError};
 use crate::instrument::Series;
 use crate::okx;
@@ -84,10 +85,9 @@ pub fn verify(
 ) -> Result<Exit, Failure> {
     let series = &asked.series;
     let reader = work.house.find(&series.instrument)?;
-    let oldest = reader.first_open(series.bar, EVERYTHING, true)?.ok_or_else(|| {
-        let Series { instrument, bar } = series.clone();
-        Failure::Nothing { instrument, bar, stored: None }
-    })?;
+    let oldest = reader
+        .first_open(series.bar, EVERYTHING, true)?
+        .ok_or_else(|| Failure::Library(Error::Nothing { series: series.clone(), stored: None }))?;
     let mut inquirer = Inquirer::new(work.setup).map_err(Failure::Inquiry)?;
     inquirer.read_clock(&mut |_, _| work.goes_on()).map_err(failure)?;
     inquirer.be_patient();

@@ -100,6 +100,12 @@ impl Environment {
         Ok(Some((key, secret, passphrase)))
     }
 
+    /// The configuration in the user's home.
+    pub(super) fn last_resort(&self) -> Result<PathBuf, ConfigError> {
+        let home = self.home.as_ref().ok_or(ConfigError::NoHome)?;
+        Ok(home.join(HOME_FOLDER).join(FILE))
+    }
+
     /// Finds the configuration: the one named by `--config`, else by `OKX_STORE_CONFIG`, else
     /// `./config.json` if it is one of ours, else the one in the user's home.
     pub(super) fn find(&self, named: Option<&Path>) -> Result<Place, ConfigError> {
@@ -114,8 +120,7 @@ impl Environment {
         if here.is_file() && raw::is_ours(&raw::read(&here)?) {
             return Ok(Place::File(here));
         }
-        let home = self.home.as_ref().ok_or(ConfigError::NoHome)?;
-        let file = home.join(HOME_FOLDER).join(FILE);
+        let file = self.last_resort()?;
         Ok(if file.is_file() { Place::File(file) } else { Place::Nowhere(file) })
     }
 }

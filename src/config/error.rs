@@ -31,6 +31,8 @@ pub enum ConfigError {
     Unwritable(PathBuf, io::Error),
     /// What a file says is refused; the list is not empty, and in the order of its lines.
     Refused(PathBuf, Vec<Refusal>),
+    /// What a program has built is refused; the list is not empty.
+    Built(Vec<Refusal>),
     /// Parts of the credentials are set, and these variables are not.
     CredentialsMissing(Vec<&'static str>),
     /// This variable has characters that no header can carry.
@@ -63,6 +65,11 @@ impl fmt::Display for ConfigError {
                     0 => Ok(()),
                     more => write!(f, "\n{}: and {more} more", file.display()),
                 }
+            }
+            ConfigError::Built(refusals) => {
+                let problems: Vec<&str> =
+                    refusals.iter().map(|refusal| refusal.problem.as_str()).collect();
+                f.write_str(&problems.join("; "))
             }
             ConfigError::CredentialsMissing(missing) => {
                 let verb = if missing.len() == 1 { "is" } else { "are" };

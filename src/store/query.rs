@@ -60,6 +60,26 @@ impl Reader {
         self.newest_where(bar, "1")
     }
 
+    /// So many of the newest closed bars that open before a moment, oldest first.
+    pub fn closed_before(
+        &self,
+        bar: Bar,
+        before: Millis,
+        bars: u32,
+    ) -> Result<Vec<Candle>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM {} WHERE ts < ?1 AND confirmed = 1 ORDER BY ts DESC LIMIT ?2",
+            bar.table()
+        );
+        let mut statement = self.statement(bar, &sql)?;
+        let found = statement
+            .query_map(params![before, bars], read_candle)
+            .and_then(|rows| rows.collect::<Result<Vec<Candle>, _>>());
+        let mut found = found.map_err(StoreError::sql(&self.path, "read candles"))?;
+        found.reverse();
+        Ok(found)
+    }
+
     /// When the oldest row of a range opens.
     pub fn first_open(
         &self,
@@ -199,6 +219,8 @@ mod tests {
         }
         assert_eq!(reader.latest_closed(bar).unwrap().unwrap().ts, BASE + 2 * DAY);
         assert!(!reader.newest_row(bar).unwrap().unwrap().candle.confirmed);
+        let two = reader.closed_before(bar, BASE + 2 * DAY, 2).unwrap();
+        assert_eq!(minutes(&two), [day, day + 1]);
         let later = Span::new(BASE + 1, BASE + DAY);
         assert_eq!(reader.first_open(bar, later, true).unwrap(), Some(BASE + MINUTE));
     }

@@ -20,6 +20,8 @@ const BUSY_TIMEOUT_MS: u64 = 2_000;
 pub struct Reader {
     pub(crate) conn: Connection,
     pub(crate) path: PathBuf,
+    /// Whether the file was taken for unchanging: what is written later is not seen.
+    pub(crate) is_immutable: bool,
 }
 
 impl Reader {
@@ -28,7 +30,8 @@ impl Reader {
         if !path.is_file() {
             return Err(StoreError::Missing { path: path.to_owned() });
         }
-        let reader = Reader { conn: connect(path)?, path: path.to_owned() };
+        let (conn, is_immutable) = connect(path)?;
+        let reader = Reader { conn, path: path.to_owned(), is_immutable };
         let failed = StoreError::sql(path, "open the file for reading");
         let timeout = std::time::Duration::from_millis(BUSY_TIMEOUT_MS);
         reader.conn.busy_timeout(timeout).map_err(&failed)?;
@@ -188,7 +191,7 @@ pub fn fit(grid: Grid, times: &[Millis]) -> Grid {
 /// Opens read-only. Where the folder cannot be written SQLite cannot share a log, and needs none
 /// if there is nothing in it: then nobody writes, and the file may be taken for unchanging. A
 /// reader may have left an empty log behind.
-fn connect(path: &Path) -> Result<Connection, StoreError> {
+fn connect(path: &Path) -> Result<(Connection, bool), StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(path, flags).and_then(|conn| {
         conn.query_row("SELECT 1 FROM sqlite_schema", [], |_| Ok(())).optional().map(|_| conn)
@@ -197,9 +200,9 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     match opened {
         Err(_) if log.map_or(true, |log| log.len() == 0) => {
             let flags = flags | OpenFlags::SQLITE_OPEN_URI;
-            Connection::open_with_flags(immutable_uri(path), flags)
+            Connection::open_with_flags(immutable_uri(path), flags).map(|conn| (conn, true))
         }
-        other => other,
+        other => other.map(|conn| (conn, false)),
     }
     .map_err(StoreError::sql(path, "open the file for reading"))
 }

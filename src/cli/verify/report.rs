@@ -9,10 +9,10 @@ use crate::candle::Candle;
 use crate::cli::outcome::{Failure, write_json};
 use crate::cli::paint::{Paint, Tone};
 use crate::cli::query::Row;
-use crate::cli::survey::Range;
 use crate::cli::table::{Align, Layout, count, short_time, write_wrapped};
 use crate::cli::verify::{Run, Verify};
 use crate::span::{Span, Spans};
+use crate::survey::Range;
 use crate::time::{Millis, format_time};
 use crate::verification::{Different, Share, Tally};
 

@@ -1,13 +1,14 @@
-//! What the commands that only read need to know: where the files are, whose they are, and what
-//! is wanted in them.
+//! What whoever only reads needs to know: where the files are, whose they are, and what is wanted
+//! in them.
 
 use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
 use crate::bar::{Bar, Grid};
-use crate::cli::outcome::Failure;
+use crate::config::{Config, InstrumentConfig};
 use crate::coverage::Coverage;
+use crate::error::Error;
 use crate::instrument::Instrument;
 use crate::span::Span;
 use crate::store::read::Reader;
@@ -28,6 +29,16 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// What the configuration says of one.
+    pub fn of(known: &InstrumentConfig) -> Wanted {
+        Wanted {
+            instrument: known.instrument.clone(),
+            bars: known.timeframes.clone(),
+            history_days: known.max_history_days,
+            enabled: known.enabled,
+        }
+    }
+
     /// Whether this length of candle is kept.
     pub fn has(&self, bar: Bar) -> bool {
         self.bars.contains(&bar)
@@ -73,11 +84,11 @@ impl House<'_> {
 
     /// The file of an instrument that is asked for by name; one that nobody has heard of is told
     /// from one that waits for its first sync.
-    pub fn find(&self, instrument: &Instrument) -> Result<Reader, Failure> {
+    pub fn find(&self, instrument: &Instrument) -> Result<Reader, Error> {
         let path = file_path(self.data_dir, instrument);
         match Reader::open(&path, self.identity) {
             Err(StoreError::Missing { .. }) if self.wanted(instrument).is_none() => {
-                Err(Failure::Unknown { instrument: instrument.clone() })
+                Err(Error::Unknown { instrument: instrument.clone() })
             }
             opened => Ok(opened?),
         }
@@ -154,6 +165,34 @@ impl House<'_> {
     }
 }
 
+/// A configuration, and what a [`House`] is made of, for whoever keeps it.
+#[derive(Clone, Debug)]
+pub struct Household {
+    /// The configuration.
+    pub config: Config,
+    identity: Identity,
+    wanted: Vec<Wanted>,
+}
+
+impl Household {
+    /// What the configuration says.
+    pub fn new(config: Config) -> Household {
+        let wanted = config.instruments.iter().map(Wanted::of).collect();
+        Household { identity: config.identity(), wanted, config }
+    }
+
+    /// The folder and what is configured for it.
+    pub fn house(&self) -> House<'_> {
+        House {
+            config: &self.config.file,
+            is_builtin: self.config.is_builtin,
+            data_dir: &self.config.data_dir,
+            identity: &self.identity,
+            instruments: &self.wanted,
+        }
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -172,7 +211,7 @@ pub(crate) mod tests {
         let names: Vec<String> = house.strangers().iter().map(ToString::to_string).collect();
         assert_eq!(names, ["ETH-USDT", "SOL-USDT"]);
         let nobody: Instrument = "NO-BODY".parse().unwrap();
-        assert!(matches!(house.find(&nobody), Err(Failure::Unknown { .. })));
+        assert!(matches!(house.find(&nobody), Err(Error::Unknown { .. })));
         assert!(house.open(&nobody).unwrap().is_none());
     }
 

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use crate::cli::outcome::Failure;
+use crate::error::Error;
 
 /// Names that are tried before giving up: the leftovers of killed processes of the same id.
 const NAMES_MAX: u32 = 100;
@@ -21,11 +21,11 @@ pub struct Draft {
 
 impl Draft {
     /// Begins a file that is to become `target`. A link is followed, so that it stays one.
-    pub fn begin(target: &Path) -> Result<Draft, Failure> {
+    pub fn begin(target: &Path) -> Result<Draft, Error> {
         let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let process = std::process::id();
-        let failed = |path: PathBuf, source| Failure::Io { path, doing: "create it", source };
+        let failed = |path: PathBuf, source| Error::Io { path, doing: "create it", source };
         for number in 0..NAMES_MAX {
             let path = target.with_file_name(format!(".{name}.{process}-{number}.part"));
             // Only a file that is new is surely nobody else's.
@@ -39,7 +39,7 @@ impl Draft {
     }
 
     /// The target is whole: from here on its name leads to it, after a power cut, too.
-    pub fn finish(mut self) -> Result<(), Failure> {
+    pub fn finish(mut self) -> Result<(), Error> {
         let renamed = self.file.sync_all().and_then(|()| fs::rename(&self.path, &self.target));
         renamed.map_err(|source| self.failure(source))?;
         self.finished = true;
@@ -47,8 +47,8 @@ impl Draft {
     }
 
     /// Names the target in an error of writing.
-    pub fn failure(&self, source: io::Error) -> Failure {
-        Failure::Io { path: self.target.clone(), doing: "write it", source }
+    pub fn failure(&self, source: io::Error) -> Error {
+        Error::Io { path: self.target.clone(), doing: "write it", source }
     }
 }
 

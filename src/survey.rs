@@ -1,11 +1,12 @@
 //! What is missing of a series, and what the exchange does not have of it.
 
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 use crate::bar::{Bar, Grid};
-use crate::cli::house::House;
 use crate::coverage::{Coverage, Empty, KNOWN_AFTER, Reason};
-use crate::instrument::Instrument;
+use crate::house::House;
+use crate::instrument::{Instrument, Series};
 use crate::span::{Span, Spans};
 use crate::store::read::Reader;
 use crate::store::{StoreError, file_path};
@@ -14,7 +15,7 @@ use crate::time::{Millis, format_time};
 /// Where a missing range lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Before the oldest stored bar.
     History,
     /// Between stored bars.
@@ -23,72 +24,116 @@ pub(crate) enum Kind {
     Newest,
 }
 
-/// A half-open range, in ms and in words.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Range {
-    pub(crate) start: Millis,
-    pub(crate) start_datetime: String,
-    pub(crate) end: Millis,
-    pub(crate) end_datetime: String,
-    pub(crate) bars: i64,
+/// A half-open range of open times and how many bars open in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The range.
+    pub span: Span,
+    /// The bars.
+    pub bars: i64,
 }
 
 impl Range {
     pub(crate) fn new(grid: Grid, span: Span) -> Range {
-        Range {
-            start: span.start,
-            start_datetime: format_time(span.start),
-            end: span.end,
-            end_datetime: format_time(span.end),
-            bars: grid.count(span),
-        }
+        Range { span, bars: grid.count(span) }
     }
 }
 
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct MissingRange {
-    pub(crate) kind: Kind,
+/// A range whose bars are not stored, though the exchange may have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MissingRange {
+    /// Where it lies.
+    pub kind: Kind,
+    /// The range.
     #[serde(flatten)]
-    pub(crate) range: Range,
+    pub range: Range,
 }
 
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct EmptyRange {
+/// A range in which the exchange was seen to have no bars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct EmptyRange {
+    /// The range.
     #[serde(flatten)]
-    pub(crate) range: Range,
+    pub range: Range,
     /// How often it was seen to be empty, at least.
-    pub(crate) attempts: u32,
-    /// When it is looked at again.
-    pub(crate) next_ask: Millis,
-    pub(crate) next_ask_datetime: String,
+    pub attempts: u32,
+    /// When it is looked at again, Unix ms by the exchange's clock.
+    #[serde(flatten, serialize_with = "next_ask")]
+    pub next_ask: Millis,
 }
 
-/// What is known of one series. The numbers are bars inside the wanted range.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct SeriesGaps {
-    pub(crate) symbol: String,
-    pub(crate) timeframe: &'static str,
+/// What is stored of one series and what is not. The numbers are bars inside the wanted range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SeriesGaps {
+    /// Which series.
+    #[serde(flatten, serialize_with = "named")]
+    pub series: Series,
     /// Whether anything was ever stored.
-    pub(crate) synced: bool,
-    pub(crate) wanted: Range,
-    pub(crate) rows: i64,
-    pub(crate) missing: i64,
-    pub(crate) suspected_empty: i64,
-    pub(crate) known_empty: i64,
-    pub(crate) before_history: i64,
-    /// Where the exchange's history begins, as far as that is known.
-    pub(crate) history_start: Option<Millis>,
-    pub(crate) history_start_datetime: Option<String>,
+    pub synced: bool,
+    /// What should be stored: the configured history, or what lies between the ends of what is.
+    pub wanted: Range,
+    /// Bars that are stored.
+    pub rows: i64,
+    /// Bars that are not stored, though the exchange may have them.
+    pub missing: i64,
+    /// Bars that the exchange was seen once or twice not to have.
+    pub suspected_empty: i64,
+    /// Bars that the exchange was seen three times or more not to have.
+    pub known_empty: i64,
+    /// Bars older than the exchange's history.
+    pub before_history: i64,
+    /// Where the exchange's history begins, as far as that is known, Unix ms.
+    #[serde(flatten, serialize_with = "history_start")]
+    pub history_start: Option<Millis>,
     /// Bars among the missing whose rows had been stored and are gone.
-    pub(crate) lost: i64,
-    pub(crate) missing_ranges: Vec<MissingRange>,
-    pub(crate) suspected_ranges: Vec<EmptyRange>,
-    pub(crate) known_ranges: Vec<EmptyRange>,
+    pub lost: i64,
+    /// What is missing, oldest first.
+    pub missing_ranges: Vec<MissingRange>,
+    /// What is suspected to be empty, oldest first.
+    pub suspected_ranges: Vec<EmptyRange>,
+    /// What is known to be empty, oldest first.
+    pub known_ranges: Vec<EmptyRange>,
+}
+
+/// In JSON each time has its words beside it.
+impl Serialize for Range {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Range { span: Span { start, end }, bars } = self;
+        let mut map = to.serialize_map(Some(5))?;
+        map.serialize_entry("start", start)?;
+        map.serialize_entry("start_datetime", &format_time(*start))?;
+        map.serialize_entry("end", end)?;
+        map.serialize_entry("end_datetime", &format_time(*end))?;
+        map.serialize_entry("bars", bars)?;
+        map.end()
+    }
+}
+
+fn named<S: Serializer>(series: &Series, to: S) -> Result<S::Ok, S::Error> {
+    let mut map = to.serialize_map(Some(2))?;
+    map.serialize_entry("symbol", series.instrument.as_str())?;
+    map.serialize_entry("timeframe", series.bar.name())?;
+    map.end()
+}
+
+fn next_ask<S: Serializer>(at: &Millis, to: S) -> Result<S::Ok, S::Error> {
+    let mut map = to.serialize_map(Some(2))?;
+    map.serialize_entry("next_ask", at)?;
+    map.serialize_entry("next_ask_datetime", &format_time(*at))?;
+    map.end()
+}
+
+fn history_start<S: Serializer>(at: &Option<Millis>, to: S) -> Result<S::Ok, S::Error> {
+    let mut map = to.serialize_map(Some(2))?;
+    map.serialize_entry("history_start", at)?;
+    map.serialize_entry("history_start_datetime", &at.map(format_time))?;
+    map.end()
 }
 
 /// Looks at the series of one instrument, or at one of them. Rows are counted against what is said
 /// to be covered.
-pub(crate) fn survey(
+pub fn survey(
     house: &House<'_>,
     instrument: &Instrument,
     only: Option<Bar>,
@@ -138,8 +183,7 @@ pub(crate) fn series(
         merge(coverage, wanted).into_iter().partition(Empty::is_known);
     let ranges = |empties: Vec<Empty>| empties.iter().map(|empty| ledger(grid, empty)).collect();
     SeriesGaps {
-        symbol: instrument.to_string(),
-        timeframe: bar.name(),
+        series: Series { instrument: instrument.clone(), bar },
         synced: !coverage.spans().is_empty(),
         wanted: Range::new(grid, wanted),
         rows: tally.rows(),
@@ -148,7 +192,6 @@ pub(crate) fn series(
         known_empty: tally.known_empty,
         before_history: tally.before_history,
         history_start,
-        history_start_datetime: history_start.map(format_time),
         lost: lost.iter().map(|span| grid.count(span.intersection(wanted))).sum(),
         missing_ranges: missing
             .map(|span| MissingRange { kind: kind(coverage, span), range: Range::new(grid, span) })
@@ -172,7 +215,6 @@ fn ledger(grid: Grid, empty: &Empty) -> EmptyRange {
         range: Range::new(grid, empty.span),
         attempts: empty.attempts,
         next_ask: empty.next_ask,
-        next_ask_datetime: format_time(empty.next_ask),
     }
 }
 
