@@ -156,7 +156,7 @@ impl Session {
     ) -> Result<Exit, Failure> {
         let house = &self.house();
         match command {
-            Command::Status { json } => status::status(house, json, self.now(), self.paint, out),
+            Command::Status(asked) => status::status(house, asked, self.now(), self.paint, out),
             Command::Sync(which) => {
                 let wanted = self.which(&which)?;
                 sync::sync(&self.setup()?, &wanted, &self.screen, out, notes)
@@ -313,7 +313,7 @@ fn load(
 ) -> Result<Config, Failure> {
     let (file, data_dir) = (globals.config.as_deref(), globals.data_dir.as_deref());
     let looks =
-        matches!(command, Command::Status { .. } | Command::WebSocket(WebSocket::Status { .. }));
+        matches!(command, Command::Status(_) | Command::WebSocket(WebSocket::Status { .. }));
     let refused = match Config::load_in(environment, file, data_dir) {
         Err(refused) if looks => refused,
         loaded => return loaded.map_err(Failure::Config),

@@ -68,11 +68,22 @@ pub(super) enum Word {
     subcommand,
     name = "status",
     help_triggers("-h", "--help"),
-    usage = "[--json]",
-    example = "okx-store status --json",
-    note = "Reads files alone, never the network."
+    usage = "[--json | --format table|json|prometheus]
+                        [--check MAX_LAG]",
+    example = "okx-store status --json
+okx-store status --check 5m || echo 'candles are late' | mail -s okx-store me
+okx-store status --format prometheus > /var/lib/node_exporter/okx-store.prom",
+    note = "Reads files alone, never the network.
+With --check it tells of late series alone and exits with 1 if there is one; a
+bar that the exchange does not have makes none late."
 )]
 pub(super) struct Status {
+    /// table, json or prometheus (table)
+    #[argh(option)]
+    pub format: Option<String>,
+    /// exit with 1 if a series lags by more: 90s, 5m, 2h or 1d
+    #[argh(option)]
+    pub check: Option<String>,
     /// print JSON
     #[argh(switch)]
     pub json: bool,
@@ -136,9 +147,10 @@ pub(super) struct Backfill {
     subcommand,
     name = "gaps",
     help_triggers("-h", "--help"),
-    usage = "[SYMBOL [TIMEFRAME]] [--fill] [--json]",
+    usage = "[SYMBOL [TIMEFRAME]] [--fill] [--check] [--json]",
     example = "okx-store gaps BTC-USDT 1m
-okx-store gaps --fill",
+okx-store gaps --fill
+okx-store gaps --check > /dev/null || echo 'bars are missing'",
     note = "Without --fill it reads files alone, never the network."
 )]
 pub(super) struct Gaps {
@@ -148,6 +160,9 @@ pub(super) struct Gaps {
     /// fetch what is missing
     #[argh(switch)]
     pub fill: bool,
+    /// exit with 1 if bars are missing, and name the series
+    #[argh(switch)]
+    pub check: bool,
     /// print JSON
     #[argh(switch)]
     pub json: bool,

@@ -101,9 +101,39 @@ fn is_repeating(flag: &FlagInfo) -> bool {
     flag.optionality == Optionality::Repeating
 }
 
-/// Tells options with their values from other words. An option's name means the same in every
-/// command, so the command need not be known yet.
+/// The flags that may be meant, those of the command first: `--check` takes a value in one command
+/// and none in another.
+struct Flags<'a> {
+    grammar: &'a CommandInfoWithArgs,
+    command: Option<&'a CommandInfoWithArgs>,
+}
+
+impl<'a> Flags<'a> {
+    /// The command is the first word that names one and is no value of an option.
+    fn of(argv: &'a [String], grammar: &'a CommandInfoWithArgs) -> Flags<'a> {
+        let takes_value = |word: &String| {
+            let flag = all_flags(grammar).find(|flag| flag.long == word);
+            flag.is_some_and(|flag| flag.kind != FlagInfoKind::Switch)
+        };
+        let before = std::iter::once(None).chain(argv.iter().map(Some));
+        let words = argv.iter().zip(before).take_while(|(word, _)| *word != "--");
+        let mut free = words.filter(|(_, before)| !before.is_some_and(takes_value));
+        let command = free.find_map(|(word, _)| {
+            let known = grammar.commands.iter().find(|command| command.name == word)?;
+            Some(&known.command)
+        });
+        Flags { grammar, command }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &'a FlagInfo<'a>> + use<'a> {
+        let own = self.command.into_iter().flat_map(|command| command.flags);
+        own.chain(all_flags(self.grammar))
+    }
+}
+
+/// Tells options with their values from other words.
 fn scan<'a>(argv: &'a [String], grammar: &'a CommandInfoWithArgs) -> Result<Words<'a>, String> {
+    let flags = &Flags::of(argv, grammar);
     let mut words = Words::default();
     let mut rest = argv.iter().peekable();
     while let Some(word) = rest.next() {
@@ -119,7 +149,7 @@ fn scan<'a>(argv: &'a [String], grammar: &'a CommandInfoWithArgs) -> Result<Word
             Some((name, value)) => (name, Some(value)),
             None => (word.as_str(), None),
         };
-        let flag = find(name, grammar)?;
+        let flag = find(name, flags)?;
         if flag.kind == FlagInfoKind::Switch {
             if attached.is_some() {
                 return Err(format!("{name} takes no value"));
@@ -127,7 +157,7 @@ fn scan<'a>(argv: &'a [String], grammar: &'a CommandInfoWithArgs) -> Result<Word
             words.options.push(Given { flag, value: None });
             continue;
         }
-        let values = values(flag, attached, &mut rest, grammar);
+        let values = values(flag, attached, &mut rest, flags);
         if values.iter().any(|value| value.is_empty()) {
             return Err(format!("{name}: a value is missing"));
         }
@@ -136,11 +166,11 @@ fn scan<'a>(argv: &'a [String], grammar: &'a CommandInfoWithArgs) -> Result<Word
     Ok(words)
 }
 
-fn find<'a>(name: &str, grammar: &'a CommandInfoWithArgs) -> Result<&'a FlagInfo<'a>, String> {
+fn find<'a>(name: &str, flags: &Flags<'a>) -> Result<&'a FlagInfo<'a>, String> {
     let short = name.strip_prefix('-').and_then(|short| short.parse::<char>().ok());
     let is_meant = |flag: &&FlagInfo| flag.long == name || short.is_some() && flag.short == short;
-    all_flags(grammar).find(is_meant).ok_or_else(|| {
-        match nearest(name, all_flags(grammar).map(|flag| flag.long)) {
+    flags.all().find(is_meant).ok_or_else(|| {
+        match nearest(name, flags.all().map(|flag| flag.long)) {
             Some(near) => format!("unknown option {name:?}, did you mean {near}?"),
             None => format!("unknown option {name:?}: {PROGRAM} COMMAND --help lists them"),
         }
@@ -154,16 +184,17 @@ fn values<'a>(
     flag: &FlagInfo,
     attached: Option<&'a str>,
     rest: &mut Peekable<Iter<'a, String>>,
-    grammar: &CommandInfoWithArgs,
+    flags: &Flags<'_>,
 ) -> Vec<&'a str> {
-    let is_option = |word: &str| word.starts_with("--") || find(word, grammar).is_ok();
+    let is_option = |word: &str| word.starts_with("--") || find(word, flags).is_ok();
     let first = attached.or_else(|| rest.next_if(|next| !is_option(next)).map(String::as_str));
     let first = first.unwrap_or_default();
     if !is_repeating(flag) {
         return vec![first];
     }
     let mut values: Vec<&str> = first.split(',').collect();
-    let is_command = |word: &str| grammar.commands.iter().any(|command| command.name == word);
+    let commands = &flags.grammar.commands;
+    let is_command = |word: &str| commands.iter().any(|command| command.name == word);
     while let Some(next) = rest.next_if(|next| !next.contains(['-', '/']) && !is_command(next)) {
         values.extend(next.split(','));
     }

@@ -11,6 +11,7 @@ use crate::cli::command::{Command, Which};
 use crate::cli::export::{Export, Target};
 use crate::cli::gaps::Gaps;
 use crate::cli::query::{self, Format, Query};
+use crate::cli::status::{self, Status};
 use crate::cli::verify::Verify;
 use crate::cli::websocket::WebSocket;
 use crate::config::{Addition, HISTORY_DAYS, SYNC_INTERVAL_SECONDS, StreamChange};
@@ -19,7 +20,7 @@ use crate::okx::Kind;
 use crate::span::Span;
 use crate::spelling::nearest;
 use crate::store::query::{EVERYTHING, Selection};
-use crate::time::{Millis, SECOND, parse_time};
+use crate::time::{DAY, HOUR, MINUTE, Millis, SECOND, parse_time};
 use crate::verification::Share;
 
 /// Bounds of `--count`: nineteen years of minutes.
@@ -27,6 +28,8 @@ const COUNT: RangeInclusive<i64> = 1..=10_000_000;
 /// Bounds of `--timeout`, seconds, and what it is without a word.
 const TIMEOUT_SECONDS: RangeInclusive<i64> = 1..=600;
 const TIMEOUT: Millis = 10 * SECOND;
+/// The longest lag that `--check` takes: ten thousand days, like all that counts days.
+const CHECK_MAX: Millis = 10_000 * DAY;
 /// What `websocket` can do, each with the options that it takes.
 pub(super) const ACTIONS: [(&str, &[&str]); 3] = [
     ("status", &["--json"]),
@@ -37,7 +40,7 @@ pub(super) const ACTIONS: [(&str, &[&str]); 3] = [
 /// Checks all values of a command.
 pub(super) fn command(word: Word) -> Result<Command, String> {
     Ok(match word {
-        Word::Status(args) => Command::Status { json: args.json },
+        Word::Status(args) => Command::Status(status(&args)?),
         Word::Sync(args) => Command::Sync(which(&args)?),
         Word::Backfill(args) => Command::Backfill {
             series: series(&args.symbol, &args.timeframe)?,
@@ -72,6 +75,36 @@ pub(super) fn command(word: Word) -> Result<Command, String> {
     })
 }
 
+fn status(args: &args::Status) -> Result<Status, String> {
+    use status::Format;
+    let format = match (args.format.as_deref(), args.json) {
+        (None, false) | (Some("table"), false) => Format::Table,
+        (None | Some("json"), true) | (Some("json"), false) => Format::Json,
+        (Some("prometheus"), false) => Format::Prometheus,
+        (Some("table" | "prometheus"), true) => {
+            return Err("--format and --json exclude each other".to_owned());
+        }
+        (Some(other), _) => {
+            return Err(format!("--format {other}: give one of table, json, prometheus"));
+        }
+    };
+    let max_lag_ms = args.check.as_deref().map(length).transpose()?;
+    Ok(Status { format, max_lag_ms })
+}
+
+/// A length of time, in seconds unless its unit is given.
+fn length(text: &str) -> Result<Millis, String> {
+    let units = [("s", SECOND), ("m", MINUTE), ("h", HOUR), ("d", DAY)];
+    let (digits, unit_ms) = units
+        .iter()
+        .find_map(|&(unit, ms)| Some((text.strip_suffix(unit)?, ms)))
+        .unwrap_or((text, SECOND));
+    let rule = || format!("--check {text}: give a length of time such as 90s, 5m, 2h or 1d");
+    let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number: Millis = digits.parse().ok().filter(|_| is_whole).ok_or_else(rule)?;
+    number.checked_mul(unit_ms).filter(|&ms| ms <= CHECK_MAX).ok_or_else(rule)
+}
+
 fn which(args: &args::Sync) -> Result<Which, String> {
     match (args.all, args.symbols.is_empty()) {
         (true, true) => Ok(Which::All),
@@ -89,7 +122,7 @@ fn gaps(args: &args::Gaps) -> Result<Command, String> {
     }
     let instrument = args.series.first().map(|text| parsed(text)).transpose()?;
     let bar = args.series.get(1).map(|text| parsed(text)).transpose()?;
-    let asked = Gaps { instrument, bar, json: args.json };
+    let asked = Gaps { instrument, bar, json: args.json, check: args.check };
     Ok(Command::Gaps { asked, fill: args.fill })
 }
 

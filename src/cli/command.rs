@@ -9,6 +9,7 @@ use crate::cli::completions::Shell;
 use crate::cli::export::Export;
 use crate::cli::gaps::Gaps;
 use crate::cli::query::Query;
+use crate::cli::status::Status;
 use crate::cli::verify::Verify;
 use crate::cli::websocket::WebSocket;
 use crate::cli::{argv, check};
@@ -33,10 +34,7 @@ pub struct Globals {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// `status`
-    Status {
-        /// As JSON.
-        json: bool,
-    },
+    Status(Status),
     /// `sync`
     Sync(Which),
     /// `backfill`

@@ -64,7 +64,7 @@ impl Values {
             "TIMEFRAME" | "--timeframes" => Values::Words(Bar::all().map(Bar::name).collect()),
             "OUTPUT" | "--config" => Values::Files,
             "--data-dir" => Values::Folders,
-            "--format" => Values::Words(vec!["table", "json", "csv"]),
+            "--format" => Values::Words(vec!["table", "json", "csv", "prometheus"]),
             "--type" => Values::Words(Kind::ALL.map(Kind::as_str).to_vec()),
             "--source" | "--set-mode" => {
                 Values::Words(RealtimeMode::ALL.map(RealtimeMode::as_str).to_vec())
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn bars_modes_and_actions_are_those_of_the_program() {
         let text = script(Shell::Bash);
-        for word in ["1Dutc", "hybrid", "SWAP", "table json csv", "status test config"] {
+        for word in ["1Dutc", "hybrid", "SWAP", "table json csv prometheus", "status test config"] {
             assert!(text.contains(word), "{word}");
         }
     }

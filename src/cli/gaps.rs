@@ -24,6 +24,8 @@ pub struct Gaps {
     pub bar: Option<Bar>,
     /// Whether the answer is for scripts.
     pub json: bool,
+    /// Whether it is a failure that bars are missing.
+    pub check: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -69,7 +71,12 @@ pub fn gaps(
     }
     let shown = if asked.json { write_json(&report, out) } else { write_text(&report, out) };
     let exit = finish(shown, out)?;
-    Ok(if report.errors.is_empty() { exit } else { Exit::Failed })
+    let short: Vec<&SeriesGaps> =
+        report.series.iter().filter(|series| asked.check && series.missing > 0).collect();
+    for SeriesGaps { series, missing, .. } in &short {
+        note(notes, format_args!("okx-store: {series}: {} missing", count(*missing, "bar")));
+    }
+    Ok(if report.errors.is_empty() && short.is_empty() { exit } else { Exit::Failed })
 }
 
 fn report(house: &House<'_>, asked: &Gaps, now: Millis) -> Result<Report, Failure> {
@@ -220,7 +227,7 @@ mod tests {
 
     fn named(name: &str, bar: Option<&str>) -> Gaps {
         let bar = bar.map(|bar| bar.parse().unwrap());
-        Gaps { instrument: Some(name.parse().unwrap()), bar, json: false }
+        Gaps { instrument: Some(name.parse().unwrap()), bar, ..Gaps::default() }
     }
 
     #[test]
@@ -240,6 +247,21 @@ In all: 137 bars missing, 2 suspected empty, 0 known empty, in 2 series.
 Fetch what is missing: okx-store gaps --fill
 ";
         assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn whoever_checks_hears_of_missing_bars_and_fails() {
+        let (exit, _, notes) = run(&sample(), &Gaps { check: true, ..Gaps::default() });
+        assert_eq!(exit.unwrap(), Exit::Failed);
+        let expected = "okx-store: BTC-USDT 1H: 65 bars missing\n\
+                        okx-store: ETH-USDT 1H: 72 bars missing\n";
+        assert_eq!(notes, expected);
+        let sample = Sample::new();
+        let rows: Vec<(i64, f64)> = (-62..=9).map(|n| (n, 1.0)).collect();
+        sample.store("BTC-USDT", "1H", &rows, None);
+        let asked = Gaps { check: true, ..named("BTC-USDT", None) };
+        let (exit, out, notes) = run(&sample, &asked);
+        assert_eq!((exit.unwrap(), notes.as_str()), (Exit::Done, ""), "{out}");
     }
 
     #[test]

@@ -3,26 +3,47 @@
 //! **Invariant:** it reads ledgers and newest rows alone, never a whole table, so it answers at
 //! once however much is stored.
 
-use std::collections::BTreeSet;
+mod check;
+mod prometheus;
+mod text;
+
 use std::io::Write;
 
 use serde::Serialize;
 
 use crate::bar::Bar;
-use crate::cli::outcome::{Exit, Failure, NOTHING_CONFIGURED, finish, write_json};
-use crate::cli::paint::{Paint, Tone, width};
-use crate::cli::sight::{Daemon, Sight, tone};
-use crate::cli::table::{
-    Align, COLUMNS, Layout, count, format_bytes, format_share, short_length, short_time,
-    unless_repeated, write_wrapped,
-};
+use crate::cli::outcome::{Exit, Failure, finish, write_json};
+use crate::cli::paint::Paint;
+use crate::cli::sight::{Daemon, Sight};
 use crate::coverage::Coverage;
 use crate::house::{House, Wanted};
 use crate::instrument::Instrument;
 use crate::snapshot::{InstrumentView, SeriesView, StreamView};
 use crate::store::StoreError;
 use crate::store::read::Reader;
-use crate::time::{Millis, SECOND, format_time};
+use crate::time::{Millis, format_time};
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// In which form.
+    pub format: Format,
+    /// Whether a series that lags by more is a failure; nothing but those is told, unless the form
+    /// is one for programs.
+    pub max_lag_ms: Option<Millis>,
+}
+
+/// The form of the answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For scripts.
+    Json,
+    /// For Prometheus.
+    Prometheus,
+}
 
 /// Everything that `status` knows. The names are public: scripts read them.
 #[derive(Clone, Debug, Serialize)]
@@ -80,6 +101,9 @@ struct SeriesStatus {
     newest_closed_datetime: Option<String>,
     /// For how long the next bar has been closed without being stored; 0 = fresh.
     lag_ms: Option<Millis>,
+    /// The same, where bars that the exchange does not have count as stored.
+    #[serde(skip)]
+    overdue_ms: Option<Millis>,
     /// Closed bars that are stored, whether still wanted or not.
     rows: i64,
     wanted: i64,
@@ -101,18 +125,18 @@ struct SeriesStatus {
 /// running daemon knows better.
 pub fn status(
     house: &House<'_>,
-    json: bool,
+    asked: Status,
     now: Millis,
     paint: Paint,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    show(house, Sight::look(house.data_dir).as_ref(), json, now, paint, out)
+    show(house, Sight::look(house.data_dir).as_ref(), asked, now, paint, out)
 }
 
 fn show(
     house: &House<'_>,
     sight: Option<&Sight>,
-    json: bool,
+    asked: Status,
     now: Millis,
     paint: Paint,
     out: &mut dyn Write,
@@ -132,10 +156,15 @@ fn show(
             .map(|wanted| look(house, sight, wanted, now))
             .collect(),
     };
-    if json {
-        return finish(write_json(&report, out), out);
-    }
-    finish(write_text(&report, sight, paint, out), out)
+    let late = asked.max_lag_ms.map(|max_lag_ms| check::late(&report, max_lag_ms));
+    let written = match (asked.format, asked.max_lag_ms.zip(late.as_ref())) {
+        (Format::Json, _) => write_json(&report, out),
+        (Format::Prometheus, _) => prometheus::write(&report, sight, out),
+        (Format::Table, Some((max_lag_ms, late))) => check::write(&report, late, max_lag_ms, out),
+        (Format::Table, None) => text::write(&report, sight, paint, out),
+    };
+    let exit = finish(written, out)?;
+    Ok(if late.is_none_or(|late| late.is_empty()) { exit } else { Exit::Failed })
 }
 
 fn look(
@@ -227,12 +256,14 @@ fn one_series(
     let odd_rows = ask(&|reader| reader.odd_rows(bar).map(Some))?.unwrap_or(0);
     let wanted = house.wanted_span(instrument, bar, grid, &coverage, now);
     let tally = coverage.tally(grid, wanted);
+    let lag_ms = |end| (now - grid.next(end)).max(0);
     Ok(SeriesStatus {
         timeframe: bar.name(),
         remark: bar.remark(),
         newest_closed,
         newest_closed_datetime: newest_closed.map(format_time),
-        lag_ms: newest_closed.map(|ts| (now - grid.next(grid.bar_at(ts).end)).max(0)),
+        lag_ms: newest_closed.map(|ts| lag_ms(grid.bar_at(ts).end)),
+        overdue_ms: coverage.spans().last().map(|span| lag_ms(span.end)),
         rows: coverage.with_rows().iter().map(|span| grid.count(span)).sum(),
         wanted: tally.wanted,
         missing: tally.missing,
@@ -248,164 +279,6 @@ fn one_series(
     })
 }
 
-fn write_text(
-    report: &Report,
-    sight: Option<&Sight>,
-    paint: Paint,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    write_head(report, sight, paint, out)?;
-    if report.instruments.is_empty() {
-        return Ok(writeln!(out, "{NOTHING_CONFIGURED}")?);
-    }
-    let last = if sight.is_some_and(Sight::is_shown) { "via" } else { "synced" };
-    let columns = [
-        ("bar", Align::Left),
-        ("newest closed", Align::Left),
-        ("lag", Align::Right),
-        ("rows", Align::Right),
-        ("covered", Align::Right),
-        ("missing", Align::Right),
-        ("empty", Align::Right),
-        (last, Align::Left),
-    ];
-    let mut layout = Layout::new("  ", &columns);
-    let all = report.instruments.iter().flat_map(|instrument| &instrument.series);
-    all.clone().for_each(|series| layout.fit(&cells(series, report.now)));
-    layout.write_head(out)?;
-    let mut above = "";
-    for instrument in &report.instruments {
-        write_title(instrument, above, paint, out)?;
-        write_instrument(instrument, &layout, report.now, paint, out)?;
-        above = &instrument.reason;
-    }
-    let remarks: BTreeSet<String> = all
-        .clone()
-        .filter_map(|series| Some(format!("{} {}", series.timeframe, series.remark?)))
-        .collect();
-    if !remarks.is_empty() {
-        writeln!(out)?;
-        write_wrapped(out, "", &format!("{}.", Vec::from_iter(remarks).join("; ")))?;
-    }
-    if all.clone().any(|series| series.suspected_empty > 0) {
-        writeln!(out, "?: suspected to be empty, to be asked for again.")?;
-    }
-    Ok(())
-}
-
-fn write_head(
-    report: &Report,
-    sight: Option<&Sight>,
-    paint: Paint,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    const BELOW: &str = "        ";
-    let bytes = report.instruments.iter().map(|instrument| instrument.bytes).sum();
-    match sight {
-        None => writeln!(out, "daemon  not running")?,
-        Some(sight) => {
-            writeln!(out, "daemon  {}", sight.headline())?;
-            if let Some(obstacle) = sight.obstacle() {
-                write_alert(out, BELOW, obstacle, paint)?;
-            }
-            let (tone, words) = sight.connection();
-            let StreamView { connected, subscriptions, wanted, .. } = sight.snapshot.stream;
-            let series = match connected {
-                true => format!(", {subscriptions} of {wanted} series"),
-                false => String::new(),
-            };
-            write_wrapped(out, "stream  ", &format!("{words}{series}"))?;
-            let error = report.websocket.last_error.as_deref();
-            if let Some(error) = error.filter(|_| matches!(tone, Tone::Bad | Tone::Fair)) {
-                write_wrapped(out, BELOW, error)?;
-            }
-        }
-    }
-    writeln!(out, "config  {}", report.config)?;
-    if let Some(error) = &report.daemon.config_error {
-        let error = format!("changed, and refused; the one before holds: {error}");
-        write_alert(out, BELOW, &error, paint)?;
-    }
-    writeln!(out, "data    {}, {}", report.data_dir, format_bytes(bytes))?;
-    if let Some(error) = &report.daemon.stalled {
-        write_alert(out, BELOW, &format!("nothing can be stored: {error}"), paint)?;
-    }
-    // Whole seconds: a daemon's files are as fresh as that.
-    let now = report.now - report.now.rem_euclid(SECOND);
-    Ok(writeln!(out, "time    {} UTC by the exchange's clock\n", short_time(now))?)
-}
-
-fn write_alert(out: &mut dyn Write, lead: &str, text: &str, paint: Paint) -> Result<(), Failure> {
-    Ok(write_wrapped(out, &format!("{lead}{}", paint.mark(Tone::Bad)), text)?)
-}
-
-/// The line above the series of an instrument, whose mode has its reason perhaps as the instrument
-/// before has.
-fn write_title(
-    instrument: &InstrumentStatus,
-    above: &str,
-    paint: Paint,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    let InstrumentStatus { symbol, mode, reason, fell_back, .. } = instrument;
-    let lead = format!("{}{symbol}  ", paint.mark(tone(mode, *fell_back)));
-    let bytes = format_bytes(instrument.bytes);
-    let room = COLUMNS.saturating_sub(width(&lead) + mode.len() + bytes.len());
-    let reason = unless_repeated(reason, above, room);
-    Ok(write_wrapped(out, &lead, &format!("{mode}: {reason}, {bytes}"))?)
-}
-
-fn write_instrument(
-    instrument: &InstrumentStatus,
-    layout: &Layout,
-    now: Millis,
-    paint: Paint,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    for series in &instrument.series {
-        layout.write_row(out, &cells(series, now))?;
-    }
-    for series in &instrument.series {
-        let bar = series.timeframe;
-        if series.odd_rows > 0 {
-            let rows = count(series.odd_rows, "odd row");
-            writeln!(out, "  {bar}: {rows}, kept as the exchange gave them")?;
-        }
-        if let Some(error) = &series.last_error {
-            write_wrapped(out, &format!("  {bar}: "), &format!("last error: {error}"))?;
-        }
-    }
-    if let Some(error) = &instrument.error {
-        write_alert(out, "  ", error, paint)?;
-    }
-    Ok(())
-}
-
-fn cells(series: &SeriesStatus, now: Millis) -> Vec<String> {
-    let ago = series.last_sync.map(|at| format!("{} ago", short_length(now - at)));
-    let last = match (&series.via, ago) {
-        (None, Some(ago)) => ago,
-        (None, None) => "never".to_owned(),
-        (Some(via), ago) => format!("{via} {}", ago.unwrap_or_default()).trim_end().to_owned(),
-    };
-    let none = || "-".to_owned();
-    let empty = match (series.known_empty, series.suspected_empty) {
-        (known, 0) => known.to_string(),
-        (0, suspected) => format!("{suspected}?"),
-        (known, suspected) => format!("{known}+{suspected}?"),
-    };
-    vec![
-        series.timeframe.to_owned(),
-        series.newest_closed.map_or_else(none, short_time),
-        series.lag_ms.map_or_else(none, short_length),
-        series.rows.to_string(),
-        format_share(series.coverage),
-        series.missing.to_string(),
-        empty,
-        last,
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -419,12 +292,18 @@ mod tests {
 
     /// BTC has two days of its bars with every tenth absent; one bar of ETH failed; SOL's file is
     /// none; DOGE was never synced and is not enabled.
-    fn run(json: bool) -> String {
-        run_beside(None, json)
+    fn run(format: Format) -> String {
+        run_beside(None, format)
     }
 
     /// The same beside a daemon.
-    fn run_beside(sight: Option<&Sight>, json: bool) -> String {
+    fn run_beside(sight: Option<&Sight>, format: Format) -> String {
+        let (exit, out) = ask(sight, Status { format, max_lag_ms: None });
+        assert_eq!(exit, Exit::Done);
+        out
+    }
+
+    fn ask(sight: Option<&Sight>, asked: Status) -> (Exit, String) {
         let sample = Sample::new();
         for (bar, count) in [("1m", 2_880), ("1H", 48), ("1D", 2)] {
             let rows: Vec<(i64, f64)> =
@@ -446,17 +325,83 @@ mod tests {
         let mut out = Vec::new();
         let house = house(&sample, &instruments);
         let exit = match sight {
-            None => status(&house, json, NOW, Paint::default(), &mut out),
-            Some(_) => show(&house, sight, json, 0, Paint::default(), &mut out),
+            None => status(&house, asked, NOW, Paint::default(), &mut out),
+            Some(_) => show(&house, sight, asked, 0, Paint::default(), &mut out),
         };
-        let exit = exit.unwrap();
+        (exit.unwrap(), String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn late_series_are_named_and_fail() {
+        let late =
+            |max_lag_ms| ask(None, Status { max_lag_ms: Some(max_lag_ms), ..Status::default() });
+        let (exit, out) = late(9 * SECOND);
+        assert_eq!(exit, Exit::Failed);
+        let lines: Vec<&str> = out.lines().collect();
+        assert_eq!(
+            lines[..2],
+            [
+                "BTC-USDT-SWAP 1m: lags by 10s: no daemon running",
+                "ETH-USDT 1Dutc: nothing is stored"
+            ],
+            "what is disabled is not late"
+        );
+        assert!(lines[2].starts_with("SOL-USDT: ") && lines.len() == 3, "{out}");
+        assert!(!late(10 * SECOND).1.contains("BTC"));
+        // A script that wants the numbers gets them, and the exit code.
+        let format = Format::Json;
+        let (exit, out) = ask(None, Status { format, max_lag_ms: Some(0) });
+        assert_eq!(exit, Exit::Failed);
+        assert!(serde_json::from_str::<serde_json::Value>(&out).is_ok());
+    }
+
+    #[test]
+    fn where_nothing_is_late_one_line_says_so() {
+        let sample = Sample::new();
+        sample.store("BTC-USDT", "1m", &[(0, 1.0)], None);
+        let instruments = [wanted("BTC-USDT", &["1m"])];
+        let mut out = Vec::new();
+        let asked = Status { max_lag_ms: Some(SECOND), ..Status::default() };
+        let house = house(&sample, &instruments);
+        let exit = show(&house, None, asked, NOW, Paint::default(), &mut out).unwrap();
         assert_eq!(exit, Exit::Done);
-        String::from_utf8(out).unwrap()
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(out, "1 series checked, none lags by more than 1s\n");
+    }
+
+    #[test]
+    fn numbers_for_prometheus_have_names_and_labels() {
+        let out = run_beside(Some(&sample(NOW)), Format::Prometheus);
+        for line in [
+            "okx_store_daemon_up 1",
+            "okx_store_stream_connected 1",
+            "okx_store_stream_subscriptions 4",
+            "okx_store_instrument_mode{symbol=\"ETH-USDT\",mode=\"stream\"} 1",
+            "okx_store_instrument_failed{symbol=\"SOL-USDT\"} 1",
+            "okx_store_series_rows{symbol=\"BTC-USDT-SWAP\",timeframe=\"1m\"} 2592",
+            "okx_store_series_lag_seconds{symbol=\"BTC-USDT-SWAP\",timeframe=\"1m\"} 10",
+        ] {
+            assert!(out.lines().any(|found| found == line), "{line} is not in:\n{out}");
+        }
+        // Each name is told of before its numbers, once, and all of its numbers stand together.
+        let mut told: Vec<&str> = Vec::new();
+        for line in out.lines().filter(|line| !line.starts_with("# HELP")) {
+            match line.strip_prefix("# TYPE ") {
+                Some(kind) => {
+                    let name = kind.split(' ').next().unwrap();
+                    assert!(!told.contains(&name), "{name}");
+                    told.push(name);
+                }
+                None => assert_eq!(line.split(['{', ' ']).next(), told.last().copied(), "{line}"),
+            }
+        }
+        let alone = run(Format::Prometheus);
+        assert!(alone.contains("okx_store_daemon_up 0\n") && !alone.contains("stream"), "{alone}");
     }
 
     #[test]
     fn a_table_tells_the_state_of_every_series() {
-        let out = run(false);
+        let out = run(Format::Table);
         // Where the files lie and how large they are differs from run to run.
         let from = out.find("  bar ").unwrap();
         let (head, table) = out.split_at(from);
@@ -484,14 +429,15 @@ mod tests {
     #[test]
     fn without_instruments_it_says_how_to_get_one() {
         let (sample, mut out) = (Sample::new(), Vec::new());
-        show(&house(&sample, &[]), None, false, NOW, Paint::default(), &mut out).unwrap();
+        show(&house(&sample, &[]), None, Status::default(), NOW, Paint::default(), &mut out)
+            .unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.ends_with("\n\nNo instrument is configured: okx-store add-symbol SYMBOL\n"));
     }
 
     #[test]
     fn json_has_stable_names() {
-        let report: serde_json::Value = serde_json::from_str(&run(true)).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&run(Format::Json)).unwrap();
         assert_eq!(report["daemon"]["running"], false);
         assert!(report["daemon"]["pid"].is_null());
         let stream = serde_json::json!({
@@ -518,7 +464,7 @@ mod tests {
     fn a_daemon_tells_how_each_series_is_kept_fresh() {
         let mut sight = sample(NOW);
         sight.age_ms = Some(8_000);
-        let out = run_beside(Some(&sight), false);
+        let out = run_beside(Some(&sight), Format::Table);
         assert!(out.lines().all(|line| line.chars().count() <= 80 || line.contains("/")), "{out}");
         let mine = |line: &&str| {
             let elsewhere = ["config", "data", "  /"].iter().any(|begins| line.starts_with(begins));
@@ -555,7 +501,7 @@ time    2024-05-01 00:01:18 UTC by the exchange's clock
     #[test]
     fn a_daemon_that_shows_nothing_is_told_of() {
         let snapshot = Snapshot { pid: 7, ..Snapshot::default() };
-        let out = run_beside(Some(&Sight { snapshot, age_ms: None }), false);
+        let out = run_beside(Some(&Sight { snapshot, age_ms: None }), Format::Table);
         let expected = "\
 daemon  running, pid 7
         it shows nothing of itself: it has just started, or cannot write its
@@ -575,7 +521,7 @@ config ";
         (stream.connected, stream.breaker, stream.failures) = (false, "open".into(), 5);
         stream.retry_in_ms = Some(42_000);
         stream.last_error = Some("WebSocketConnectionError: ws.okx.com:443: tcp: refused".into());
-        let out = run_beside(Some(&sight), false);
+        let out = run_beside(Some(&sight), Format::Table);
         for part in [
             "\nstream  resting: the breaker is open after 5 failures, next try in 42s\n",
             "\n        WebSocketConnectionError: ws.okx.com:443: tcp: refused\n",
@@ -589,7 +535,7 @@ config ";
     #[test]
     fn json_tells_of_the_daemon_under_the_same_names() {
         let report: serde_json::Value =
-            serde_json::from_str(&run_beside(Some(&sample(NOW)), true)).unwrap();
+            serde_json::from_str(&run_beside(Some(&sample(NOW)), Format::Json)).unwrap();
         let (daemon, stream) = (&report["daemon"], &report["websocket"]);
         assert_eq!(daemon["running"], true);
         assert_eq!((&daemon["pid"], &daemon["uptime_ms"]), (&1234.into(), &11_100_000.into()));
@@ -611,7 +557,7 @@ config ";
         let run = |paint| {
             let mut out = Vec::new();
             let house = house(&sample, &instruments);
-            show(&house, Some(&sight), false, NOW, paint, &mut out).unwrap();
+            show(&house, Some(&sight), Status::default(), NOW, paint, &mut out).unwrap();
             String::from_utf8(out).unwrap()
         };
         let painted = run(Paint::new(true));

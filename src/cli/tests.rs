@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use crate::cli::command::{Command, Globals, Usage, Which, parse};
 use crate::cli::export::{Export, Target};
 use crate::cli::gaps::Gaps;
-use crate::cli::query::{Format, Query};
+use crate::cli::query::{self, Query};
+use crate::cli::status::{Format, Status};
 use crate::cli::verify::Verify;
 use crate::cli::websocket::WebSocket;
 use crate::config::{Addition, RealtimeMode, StreamChange};
@@ -51,13 +52,11 @@ fn every_command_is_understood() {
     let may = 1_714_521_600_000;
     let range = |end| Selection::Range(Span::new(may, end));
     let gaps = |instrument, bar| Command::Gaps {
-        asked: Gaps { instrument, bar, json: false },
+        asked: Gaps { instrument, bar, ..Gaps::default() },
         fill: false,
     };
     let these = |names: &[&str]| Which::These(names.iter().map(|name| instrument(name)).collect());
     for (text, expected) in [
-        ("status", Command::Status { json: false }),
-        ("status --json", Command::Status { json: true }),
         ("sync --all", Command::Sync(Which::All)),
         ("sync btc/usdt ETH-USDT BTC-USDT", Command::Sync(these(&["BTC-USDT", "ETH-USDT"]))),
         ("backfill BTC-USDT 1h", backfill(Selection::Range(EVERYTHING))),
@@ -68,18 +67,21 @@ fn every_command_is_understood() {
         ("gaps BTC-USDT 1h", gaps(Some(instrument("BTC-USDT")), Some(btc().bar))),
         (
             "gaps --fill --json",
-            Command::Gaps { asked: Gaps { instrument: None, bar: None, json: true }, fill: true },
+            Command::Gaps { asked: Gaps { json: true, ..Gaps::default() }, fill: true },
         ),
-        ("query BTC-USDT 1h", query(Selection::Newest(10), Format::Table)),
-        ("query BTC-USDT 1h --json", query(Selection::Newest(10), Format::Json)),
-        ("query BTC-USDT 1h --format json --json", query(Selection::Newest(10), Format::Json)),
+        ("query BTC-USDT 1h", query(Selection::Newest(10), query::Format::Table)),
+        ("query BTC-USDT 1h --json", query(Selection::Newest(10), query::Format::Json)),
+        (
+            "query BTC-USDT 1h --format json --json",
+            query(Selection::Newest(10), query::Format::Json),
+        ),
         (
             "query BTC-USDT 1h --count 10000000 --format csv",
-            query(Selection::Newest(10_000_000), Format::Csv),
+            query(Selection::Newest(10_000_000), query::Format::Csv),
         ),
         (
             "query BTC-USDT 1h --start 1714521600000 --end 2024-05-01T00:00:01Z",
-            query(range(may + 1_000), Format::Table),
+            query(range(may + 1_000), query::Format::Table),
         ),
         ("overview", Command::Overview { json: false }),
         ("add-symbol SOL-USDT", Command::AddSymbol(addition("SOL-USDT", &[]))),
@@ -97,6 +99,24 @@ fn every_command_is_understood() {
             "list --available --type swap --json",
             Command::List { available: Some(Kind::Swap), json: true },
         ),
+    ] {
+        assert_eq!(command(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_watches_is_understood() {
+    let status = |format, max_lag_ms| Command::Status(Status { format, max_lag_ms });
+    let btc = Some(instrument("BTC-USDT"));
+    let asked = Gaps { instrument: btc, check: true, ..Gaps::default() };
+    // The option takes a value in one command and none in the other.
+    for (text, expected) in [
+        ("status", status(Format::Table, None)),
+        ("status --json", status(Format::Json, None)),
+        ("status --format prometheus", status(Format::Prometheus, None)),
+        ("status --check 90", status(Format::Table, Some(90_000))),
+        ("--check 5m status --json", status(Format::Json, Some(300_000))),
+        ("gaps --check BTC-USDT", Command::Gaps { asked, fill: false }),
     ] {
         assert_eq!(command(text), expected, "{text}");
     }
