@@ -135,7 +135,8 @@ fn it_outlives_the_end_of_its_session() {
 
     let exchange = market(&["BTC-USDT", "ETH-USDT"]).start();
     let home = two(&exchange);
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    // A process that inherits it would keep it open.
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let terminal = openpt(flags).unwrap();
     grantpt(&terminal).and_then(|()| unlockpt(&terminal)).unwrap();
     let end = || Stdio::from(ioctl_tiocgptpeer(&terminal, flags).unwrap());

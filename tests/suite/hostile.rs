@@ -184,7 +184,8 @@ fn a_snapshot_may_say_anything() {
     let exchange = market().start();
     let home = synced(&exchange);
     let file = home.data_dir().join(".daemon.json");
-    let _lock = Lock::take(&home.data_dir()).unwrap();
+    let lock = Lock::take(&home.data_dir()).unwrap();
+    lock.sign_as_daemon().unwrap();
     let numbers = ["9223372036854775807", "-9223372036854775808", "0", "-1", "253402300799999"];
     let texts = [r#""\u001b[2J\u009b31m\n\u0000""#, r#""""#, "\"half_open\""];
     let mut cases: Vec<String> =
@@ -197,7 +198,9 @@ fn a_snapshot_may_say_anything() {
         let words = ["status", "status --json", "websocket status", "websocket status --json"];
         found.extend(words.iter().filter_map(|words| fault_of(&home, words)));
         let seen = home.run("status --json").json();
-        assert_eq!(seen["daemon"]["running"], n < numbers.len(), "{case}");
+        assert_eq!(seen["daemon"]["running"], true, "{case}");
+        let is_shown = !seen["daemon"]["snapshot_age_ms"].is_null();
+        assert_eq!(is_shown, n < numbers.len(), "{case}");
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
