@@ -1,10 +1,11 @@
 //! `daemon`: keeps everything configured fresh until it is stopped.
 
+use std::fs;
 use std::io::Write;
 
 use crate::cli::command::Globals;
 use crate::cli::outcome::{Exit, Failure, note};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::daemon::{self, Start};
 use crate::engine::Setup;
 use crate::steward::Reload;
@@ -38,8 +39,10 @@ pub fn daemon(
 fn reload(config: &Config, globals: &Globals) -> Reload {
     let (first, data_dir) = (config.clone(), globals.data_dir.clone());
     Box::new(move || {
-        if first.is_builtin && !first.file.exists() {
-            return Ok(first.clone());
+        match fs::metadata(&first.file) {
+            Err(_) if first.is_builtin => return Ok(first.clone()),
+            Err(cause) => return Err(ConfigError::Unreadable(first.file.clone(), cause)),
+            Ok(_) => {}
         }
         Config::load(Some(&first.file), data_dir.as_deref())
     })
@@ -61,9 +64,13 @@ mod tests {
             ("a slip", r#"{ "instrumnts": [] }"#, None),
             ("none", "{}", Some(0)),
         ] {
-            std::fs::write(&file, text).unwrap();
+            fs::write(&file, text).unwrap();
             let kept_now = reload().ok().map(|config| config.instruments.len());
             assert_eq!(kept_now, kept, "{name}");
         }
+        fs::remove_file(&file).unwrap();
+        let found = super::reload(&Config { is_builtin: false, ..first }, &Globals::default());
+        let refused = found().unwrap_err().to_string();
+        assert!(refused.contains("config.json cannot be read: "), "{refused}");
     }
 }
