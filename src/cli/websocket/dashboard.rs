@@ -254,7 +254,9 @@ impl Board<'_> {
         if below.is_empty() {
             reason.try_for_each(|rest| writeln!(out, "{:indent$}{rest}", ""))?;
         }
-        below.extend(view.series.iter().filter_map(complaint));
+        // What is wrong with the file is told once, and not by each of its series.
+        let series = view.series.iter().filter(|_| view.error.is_none());
+        below.extend(series.filter_map(complaint));
         for text in below {
             write_wrapped(out, "    ", &text)?;
         }
@@ -335,6 +337,9 @@ DOGE-USDT      off     12m     0  -         its file is damaged
         let mut sight = sample(1_714_521_600_000);
         sight.age_ms = Some(12 * SECOND);
         let snapshot = &mut sight.snapshot;
+        let damaged = &mut snapshot.instruments[3];
+        let last_error = damaged.error.clone();
+        damaged.series = vec![SeriesView { last_error, ..SeriesView::default() }];
         snapshot.config_error = Some("config.json:3: sandbox: give true or false".into());
         snapshot.stalled = Some("the disk is full".into());
         snapshot.rest.paused = Some("50011: too many requests".into());
@@ -362,6 +367,7 @@ DOGE-USDT      off     12m     0  -         its file is damaged
         ] {
             assert!(text.lines().any(|told| told == line), "{line:?} is not in:\n{text}");
         }
+        assert_eq!(text.matches("DOGE-USDT.db: malformed").count(), 1, "{text}");
     }
 
     #[test]
