@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?= --help
 
 .DEFAULT_GOAL := help
-.PHONY: help build check fmt clippy test soak audit docs demo run record install clean
+.PHONY: help build check fmt clippy test crash soak audit docs demo run record install clean
 
 help: ## list what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,12 +27,20 @@ docs:
 test: ## run all tests; they need no network
 	$(CARGO) test --locked
 
-# The length of the soak test in seconds, and what decides its course: a seed to repeat, or any.
+# What decides the course of what follows: a seed to repeat, or any.
+SEED ?= $(shell date +%s)
+# How many processes are killed.
+crash: N ?= 200
+# The length of the soak test in seconds.
 SOAK_S ?= 300
-SOAK_SEED ?= $(shell date +%s)
+
+crash: ## kill 200 processes at any moment, and hold what they leave against what they told
+	OKX_STORE_KILLS=$(N) OKX_STORE_SEED=$(SEED) \
+		$(CARGO) test --release --locked --test suite -- --nocapture --exact \
+		kills::whatever_is_killed_loses_nothing_that_it_told
 
 soak: ## five minutes of every fault, against 20 instruments
-	OKX_STORE_STORM_S=$(SOAK_S) OKX_STORE_SEED=$(SOAK_SEED) \
+	OKX_STORE_STORM_S=$(SOAK_S) OKX_STORE_SEED=$(SEED) \
 		$(CARGO) test --release --locked --test suite -- --nocapture --exact faults::the_storm
 
 # An audit that cannot be made fails; one without the list of known holes, which is fetched from the

@@ -1,12 +1,12 @@
-//! Ends that come too early: kills, signals and a full disk. What was acknowledged is on disk, what
-//! is claimed is there, and the next run ends in the same store.
+//! Ends that come too early: signals and a full disk; kills are in `kills`. What was acknowledged is
+//! on disk, what is claimed is there, and the next run ends in the same store.
 
 use std::fs;
 
-use okx_local_store::backoff::Random;
 use okx_local_store::bar::Bar;
 use okx_local_store::span::Span;
 use rusqlite::Connection;
+use tempfile::TempDir;
 
 use crate::exchange::{Endpoint, Exchange, Fault, Listed, Script};
 use crate::process::{Home, Running, T0};
@@ -17,15 +17,12 @@ fn exchange(faults: Vec<Script>) -> Exchange {
     builder.synthetic("ETH-USDT", Listed::days(4)).start()
 }
 
-fn pages(exchange: &Exchange) -> usize {
-    exchange.count(Endpoint::Candles) + exchange.count(Endpoint::History)
-}
-
 /// Fails unless each file is a whole database in which every span is full: its rows and its known
-/// absences are as many as its bars. Looks at copies, so that the logs are left to the program.
-pub fn assert_sound(home: &Home) {
+/// absences are as many as its bars. Looks at copies, which it gives, so that the logs are left to
+/// the program.
+pub fn assert_sound(home: &Home) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
     for name in ["BTC-USDT", "ETH-USDT"] {
-        let copy = tempfile::tempdir().unwrap();
         for end in ["db", "db-wal"] {
             let file = format!("{name}.{end}");
             let _ = fs::copy(home.data_dir().join(&file), copy.path().join(&file));
@@ -35,6 +32,7 @@ pub fn assert_sound(home: &Home) {
             assert_file_sound(&Connection::open(path).unwrap());
         }
     }
+    copy
 }
 
 pub fn assert_file_sound(conn: &Connection) {
@@ -66,48 +64,6 @@ pub fn assert_file_sound(conn: &Connection) {
             assert_eq!(rows + absent, bar.grid().count(span), "{name} in {span:?}");
         }
     }
-}
-
-/// Kills a sync eight times, each when the exchange has heard a few more requests, then lets one
-/// end.
-fn kill_and_repeat(exchange: &Exchange, seed: u64) {
-    let home =
-        Home::of(exchange).instrument("BTC-USDT", "1m 1H", 5).instrument("ETH-USDT", "5m", 10);
-    let mut random = Random::new(seed);
-    for round in 0..8 {
-        let fatal = pages(exchange) + 1 + random.below(7) as usize;
-        let mut sync = home.start("sync --all");
-        let what = format!("page {fatal} of seed {seed}, round {round}");
-        exchange.wait_until(&what, || pages(exchange) >= fatal || sync.has_ended());
-        sync.kill();
-        assert_sound(&home);
-    }
-    home.run("sync --all").exits(0);
-    home.assert_equals(exchange);
-    assert_sound(&home);
-}
-
-#[test]
-fn a_sync_killed_at_any_moment_ends_in_the_same_store() {
-    for seed in [1, 2] {
-        kill_and_repeat(&exchange(Vec::new()), seed);
-    }
-}
-
-#[test]
-fn so_does_one_whose_every_fifth_answer_is_a_fault() {
-    let faults = [
-        Fault::Html(502),
-        Fault::ShortPage,
-        Fault::Truncated,
-        Fault::DuplicateRows,
-        Fault::InvalidJson,
-        Fault::Close,
-        Fault::MissingData,
-        Fault::ExtraFields,
-        Fault::Unavailable,
-    ];
-    kill_and_repeat(&exchange(vec![Script::every(5, faults)]), 3);
 }
 
 /// A sync of five days of minutes, and that it was interrupted while history came.

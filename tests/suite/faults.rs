@@ -149,7 +149,8 @@ fn bars_of(n: usize) -> (&'static str, Listed) {
     }
 }
 
-fn number(name: &str, default: u64) -> u64 {
+/// A number from the environment, by which `make` asks for more than `make test` does.
+pub fn number(name: &str, default: u64) -> u64 {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 

@@ -13,6 +13,7 @@ mod damage;
 mod edges;
 mod faults;
 mod hostile;
+mod kills;
 mod live;
 mod mirror;
 mod offline;
