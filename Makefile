@@ -39,7 +39,7 @@ crash: ## kill 200 processes at any moment, and hold what they leave against wha
 		$(CARGO) test --release --locked --test suite -- --nocapture --exact \
 		kills::whatever_is_killed_loses_nothing_that_it_told
 
-soak: ## five minutes of every fault, against 20 instruments
+soak: ## five minutes of every fault, against 20 instruments; hours by SOAK_S=36000
 	OKX_STORE_STORM_S=$(SOAK_S) OKX_STORE_SEED=$(SEED) \
 		$(CARGO) test --release --locked --test suite -- --nocapture --exact faults::the_storm
 

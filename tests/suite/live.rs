@@ -65,6 +65,14 @@ impl Live {
         Snapshot::read(&self.data_dir).filter(|seen| seen.pid == self.running.pid())
     }
 
+    /// The most memory that it has had so far, kB.
+    pub fn peak_kb(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.running.pid());
+        let status = std::fs::read_to_string(status).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Waits until its snapshot meets what is wanted, and gives that.
     #[track_caller]
     pub fn wait(&mut self, what: &str, met: impl FnMut(&Snapshot) -> bool) -> Snapshot {

@@ -121,21 +121,15 @@ fn memory_does_not_grow_with_what_a_peer_sends() {
     let home = live::home(&exchange).instrument("BTC-USDT", "1s", 1);
     let mut live = Live::start(&home);
     live.streams("from the start");
-    let peak = |live: &Live| -> u64 {
-        let status = format!("/proc/{}/status", live.running.pid());
-        let status = std::fs::read_to_string(status).unwrap();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        peak.trim().trim_end_matches(" kB").parse().unwrap()
-    };
     live.comes_to(&Truth::of(&exchange, &home), "of history");
-    let before = peak(&live);
+    let before = live.peak_kb();
     for fault in [StreamFault::Announced(1 << 30), StreamFault::Oversized(64 << 20)] {
         let errors = live.snapshot().map_or(0, |seen| seen.stream.errors);
         exchange.strike(fault);
         live.wait("an error of the stream", |seen| seen.stream.errors > errors);
         live.wait("the next connection", |seen| seen.stream.subscriptions == 1);
     }
-    let grown = peak(&live).saturating_sub(before);
+    let grown = live.peak_kb().saturating_sub(before);
     assert!(grown < 16 << 10, "{grown} kB more than {before} kB");
     live.stop("TERM");
 }

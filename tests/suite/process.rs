@@ -219,18 +219,24 @@ impl Heard {
         news.notify_all();
     }
 
-    /// The text, once `enough` of it has come: its second argument tells whether it has ended.
+    /// The text, once `enough` of it has come, see [`Heard::comes`].
     fn until(
         &self,
         deadline: Instant,
         enough: impl Fn(&str, bool) -> bool,
     ) -> Result<String, String> {
+        let has_come = self.comes(deadline, enough);
+        let text = self.0.0.lock().unwrap().0.clone();
+        if has_come { Ok(text) } else { Err(text) }
+    }
+
+    /// Whether `enough` comes in time: its second argument tells whether the text has ended.
+    fn comes(&self, deadline: Instant, enough: impl Fn(&str, bool) -> bool) -> bool {
         let (said, news) = &*self.0;
         let left = deadline.saturating_duration_since(Instant::now());
         let waited =
             news.wait_timeout_while(said.lock().unwrap(), left, |said| !enough(&said.0, said.1));
-        let (said, waited) = waited.unwrap();
-        if waited.timed_out() { Err(said.0.clone()) } else { Ok(said.0.clone()) }
+        !waited.unwrap().1.timed_out()
     }
 }
 
@@ -284,7 +290,7 @@ impl Running {
 
     /// Whether it has ended; if not, lets a moment pass in which it may.
     pub fn ends_in(&mut self, moment: Duration) -> bool {
-        let _ = self.err.until(Instant::now() + moment, |_, ended| ended);
+        self.err.comes(Instant::now() + moment, |_, ended| ended);
         self.has_ended()
     }
 
