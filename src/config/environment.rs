@@ -6,6 +6,8 @@
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::config::error::ConfigError;
@@ -113,8 +115,14 @@ impl Environment {
         let by_variable = self.config.as_deref().map(|path| (path, "OKX_STORE_CONFIG"));
         if let Some((path, by)) = by_option.or(by_variable) {
             let file = self.folder.join(path);
-            let found = file.is_file();
-            return if found { Ok(Place::File(file)) } else { Err(ConfigError::NoFile(file, by)) };
+            return match fs::metadata(&file) {
+                Ok(found) if found.is_file() => Ok(Place::File(file)),
+                Ok(_) => Err(ConfigError::OtherThanFile(file, by)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    Err(ConfigError::NoFile(file, by))
+                }
+                Err(error) => Err(ConfigError::Unreadable(file, error)),
+            };
         }
         let here = self.folder.join(FILE);
         if here.is_file() && raw::is_ours(&raw::read(&here)?) {
@@ -127,8 +135,6 @@ impl Environment {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn credentials(values: [&str; 3]) -> Environment {
@@ -188,6 +194,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let nowhere = Environment { folder: folder.path().into(), ..Environment::default() };
         let text = |found: Result<Place, ConfigError>| found.unwrap_err().to_string();
+        for (name, words) in [(".", "is no regular file, though --config names it"), ("x/y", "x/y")]
+        {
+            fs::write(folder.path().join("x"), "").unwrap();
+            let told = text(nowhere.find(Some(Path::new(name))));
+            assert!(told.contains(words) && !told.contains("no such file"), "{told}");
+        }
         let by_option = text(nowhere.find(Some(Path::new("nope.json"))));
         assert!(by_option.contains("nope.json") && by_option.contains("--config"), "{by_option}");
         assert!(text(nowhere.find(None)).contains("HOME"));

@@ -23,6 +23,8 @@ pub struct Refusal {
 pub enum ConfigError {
     /// A file that was named by the second is not there.
     NoFile(PathBuf, &'static str),
+    /// What the second names is a folder, or something else that is read but once.
+    OtherThanFile(PathBuf, &'static str),
     /// No file was named or found, and there is no home folder to fall back on.
     NoHome,
     /// A file cannot be read.
@@ -44,6 +46,9 @@ impl fmt::Display for ConfigError {
         match self {
             ConfigError::NoFile(file, by) => {
                 write!(f, "{}: no such file, though {by} names it", file.display())
+            }
+            ConfigError::OtherThanFile(file, by) => {
+                write!(f, "{} is no regular file, though {by} names it", file.display())
             }
             ConfigError::NoHome => {
                 f.write_str("no configuration found and HOME is not set: give --config FILE")

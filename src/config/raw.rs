@@ -22,6 +22,8 @@ use crate::time::{Millis, SECOND};
 
 /// The largest file that is read; ten thousand instruments fit.
 const FILE_BYTES_MAX: u64 = 4 << 20;
+/// What some editors write before the text, and nobody sees.
+const MARK: &[u8] = "\u{feff}".as_bytes();
 /// More refusals than anybody reads: a file that has them is no configuration.
 const REFUSALS_MAX: usize = 1_000;
 /// How much of a refused value is shown.
@@ -54,6 +56,13 @@ pub(super) fn read(file: &Path) -> Result<String, ConfigError> {
     opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(refused(1, format!("the file is larger than {FILE_BYTES_MAX} bytes")));
+    }
+    if bytes.starts_with(MARK) {
+        // To read past it would be easy, to keep it in every edit would not.
+        return Err(refused(
+            1,
+            "the text begins with a byte order mark: save it without".to_owned(),
+        ));
     }
     String::from_utf8(bytes).map_err(|error| {
         let sound = &error.as_bytes()[..error.utf8_error().valid_up_to()];

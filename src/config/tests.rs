@@ -125,7 +125,7 @@ fn the_command_line_and_the_environment_have_their_say() {
 }
 
 /// What is refused, with the words that the message must have after `FILE:`.
-const BAD: [(&str, &str); 40] = [
+const BAD: [(&str, &str); 41] = [
     ("comma", "2: column 18: expected comma"),
     ("days", "2: instruments[0].max_history_days: 0 is refused: give a whole number from 1 to"),
     ("element", "2: instruments[0]: \"BTC-USDT\" is refused: give an object"),
@@ -136,6 +136,7 @@ const BAD: [(&str, &str); 40] = [
     ("list", "2: instruments: an object is refused: give a list"),
     ("log_level", "2: log_level: \"LOUD\" is refused: give one of OFF, ERROR, WARN, INFO"),
     ("many", "2: sandbox: \"x\" is refused"),
+    ("mark", "1: the text begins with a byte order mark: save it without"),
     ("mode", "2: realtime_mode: \"fast\" is no mode: give one of websocket, polling, hybrid"),
     ("no_object", "2: the file holds no object: give {"),
     ("nothing", "1: the file holds no object: give {"),
