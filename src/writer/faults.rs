@@ -375,9 +375,12 @@ fn heal(bench: Bench, path: &Path, what: &str) {
 
 #[test]
 fn a_file_that_is_open_is_struck() {
-    for fault in &FAULTS {
-        strike(fault, 2, true);
-    }
+    // They mostly wait, so they may do so at the same time.
+    std::thread::scope(|scope| {
+        for first in 0..WRITES - 2 {
+            scope.spawn(move || FAULTS.iter().for_each(|fault| strike(fault, first, true)));
+        }
+    });
 }
 
 #[test]
