@@ -263,7 +263,8 @@ impl Scribe {
     fn tell_stored(&mut self, work: &Work<Batch>, stored: Vec<Stored>) {
         let (now, instrument) = (self.now(), &work.instrument);
         self.committed_at = Some(now);
-        debug!(target: "writer", "{instrument}: on disk, pages: {}", stored.len());
+        let closed: u32 = stored.iter().map(|page| page.closed).sum();
+        debug!(target: "writer", "{instrument}: on disk, newly closed bars: {closed}");
         if self.stall.take().is_some() {
             self.tell(Receipt::Resumed);
         }

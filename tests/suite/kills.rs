@@ -25,6 +25,7 @@ use crate::faults::number;
 use crate::live::{LISTED, LONG, START, Truth, home};
 use crate::process::{Finished, Home, Running};
 
+const INSTRUMENTS: [&str; 2] = ["BTC-USDT", "ETH-USDT"];
 /// Kills of one store before it is completed, compared and begun anew, under a seed of its own.
 const LIFE: u64 = 10;
 /// What a process is let do before it is killed: pages and pushes, and then so many µs.
@@ -36,8 +37,8 @@ const LOOK: Duration = Duration::from_millis(1);
 /// What stands in the place of an export before it is made.
 const BEFORE: &[u8] = b"what was there before";
 
-/// Closed rows of each series.
-type Counts = BTreeMap<Series, i64>;
+/// Closed rows by instrument.
+type Counts = BTreeMap<&'static str, i64>;
 
 /// How often which process was killed, and what was found then.
 #[derive(Debug, Default)]
@@ -58,6 +59,8 @@ struct Life {
     exchange: Exchange,
     home: Home,
     random: Random,
+    /// What was found after the last kill.
+    kept: Counts,
     tally: Tally,
 }
 
@@ -85,7 +88,8 @@ impl Life {
         let exchange = builder.synthetic("ETH-USDT", LISTED).faults(faults).start();
         let home = home(&exchange).instrument("BTC-USDT", "1m 1H", 5);
         let home = home.instrument("ETH-USDT", "1s 5m", 1);
-        Life { exchange, home, random: Random::new(seed), tally: Tally::default() }
+        let (random, kept, tally) = (Random::new(seed), Counts::new(), Tally::default());
+        Life { exchange, home, random, kept, tally }
     }
 
     fn events(&self) -> u64 {
@@ -110,6 +114,18 @@ impl Life {
         counts(&self.home.data_dir(), &self.home.wanted)
     }
 
+    /// The same, or what was there before with all that a process has said to have added.
+    fn told(&self, visible: Counts, log: &str) -> Counts {
+        let told = |instrument: &'static str| {
+            let words = format!("{instrument}: on disk, newly closed bars: ");
+            let added =
+                log.lines().filter_map(|line| line.split_once(&words)?.1.parse::<i64>().ok());
+            let told = self.kept.get(instrument).unwrap_or(&0) + added.sum::<i64>();
+            (instrument, told.max(visible.get(instrument).copied().unwrap_or(0)))
+        };
+        INSTRUMENTS.map(told).into()
+    }
+
     fn kill(&mut self, running: Running) -> Finished {
         let finished = running.kill();
         self.tally.too_late += u32::from(finished.code.is_some());
@@ -120,11 +136,12 @@ impl Life {
     fn assert_kept(&mut self, what: &str, told: &Counts) -> TempDir {
         let copy = assert_sound(&self.home);
         let kept = counts(copy.path(), &self.home.wanted);
-        for (series, rows) in told {
-            let kept = kept.get(series).copied().unwrap_or(0);
-            assert!(kept >= *rows, "{what}: of {rows} rows of {series} there are {kept}");
+        for (instrument, rows) in told {
+            let kept = kept.get(instrument).copied().unwrap_or(0);
+            assert!(kept >= *rows, "{what}: of {rows} rows of {instrument} there are {kept}");
             self.tally.told += rows;
         }
+        self.kept = kept;
         copy
     }
 
@@ -139,11 +156,12 @@ impl Life {
                 (wanted.0.clone(), Truth::new(&self.exchange, std::slice::from_ref(wanted)))
             })
             .collect();
-        let mut sync = self.home.start("sync --all");
+        let mut sync = self.home.start("sync --all -v");
         self.let_do(&mut sync, EVENTS, || ());
         let visible = self.visible();
         let finished = self.kill(sync);
-        let copy = self.assert_kept("sync", &visible);
+        let told = self.told(visible, &finished.err);
+        let copy = self.assert_kept("sync", &told);
         for (series, truth) in now {
             let complete = format!("{:<22} complete", series.to_string());
             if finished.err.contains(&complete) {
@@ -155,7 +173,7 @@ impl Life {
     /// A daemon tells whoever has asked for it how many rows are stored.
     fn daemon(&mut self) {
         self.tally.daemons += 1;
-        let mut daemon = self.home.start("daemon");
+        let mut daemon = self.home.start("daemon -v");
         let (socket, request) = (self.home.data_dir().join("daemon.sock"), self.request());
         let mut answers = None;
         self.let_do(&mut daemon, EVENTS_OF_A_DAEMON, || {
@@ -163,12 +181,14 @@ impl Life {
                 answers = ask(&socket, &request);
             }
         });
-        let mut told = self.visible();
-        self.kill(daemon);
+        let visible = self.visible();
+        let finished = self.kill(daemon);
+        let mut told = self.told(visible, &finished.err);
         let view = answers.and_then(|answers| answers.join().unwrap());
-        for line in view.iter().flat_map(|view| &view.lines) {
-            let rows = told.entry(line.series.clone()).or_default();
-            *rows = line.stored.max(*rows);
+        for (instrument, rows) in &mut told {
+            let lines = view.iter().flat_map(|view| &view.lines);
+            let lines = lines.filter(|line| line.series.instrument.as_str() == *instrument);
+            *rows = lines.map(|line| line.stored).sum::<i64>().max(*rows);
         }
         self.assert_kept("daemon", &told);
         let status = self.home.run("status --json").exits(0).json();
@@ -234,14 +254,18 @@ fn ask(socket: &PathBuf, request: &Request) -> Option<JoinHandle<Option<View>>> 
 
 /// Closed rows as anybody may count them, of the series that are there.
 fn counts(data_dir: &Path, wanted: &[(Series, u32)]) -> Counts {
-    let count = |series: &Series| {
+    let count = |series: &Series| -> Option<i64> {
         let path = data_dir.join(format!("{}.db", series.instrument));
         let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
         let sql = format!("SELECT count(*) FROM {} WHERE confirmed = 1", series.bar.table());
         conn.query_row(&sql, [], |row| row.get(0)).ok()
     };
-    let counted = wanted.iter().filter_map(|(it, _)| Some((it.clone(), count(it)?)));
-    counted.collect()
+    let counted = |instrument: &'static str| {
+        let series = wanted.iter().map(|(series, _)| series);
+        let series = series.filter(|series| series.instrument.as_str() == instrument);
+        (instrument, series.filter_map(count).sum())
+    };
+    INSTRUMENTS.map(counted).into()
 }
 
 #[test]
@@ -253,9 +277,9 @@ fn whatever_is_killed_loses_nothing_that_it_told() {
         eprintln!("killing; to repeat: make crash N={kills} SEED={seed}");
         let mut life = Life::new(seed);
         for _ in 0..kills {
-            match life.random.below(3) {
-                0 => life.sync(),
-                1 => life.daemon(),
+            match life.random.below(5) {
+                0 | 1 => life.sync(),
+                2 | 3 => life.daemon(),
                 _ => life.export(),
             }
         }
