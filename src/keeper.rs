@@ -29,7 +29,7 @@ const TICK_MS: Millis = 200;
 const RENEW_MS: Millis = MINUTE;
 /// The exchange's clock is doubted no more often.
 const DOUBT_AGAIN_MS: Millis = MINUTE;
-/// A bar is pushed no sooner before it opens, by two clocks that are nearly right.
+/// A bar is seen no sooner before it opens, by two clocks that are nearly right.
 const AHEAD_MS: Millis = 2 * SECOND;
 
 /// What one command wants of a running daemon.
@@ -300,7 +300,13 @@ impl Keeper {
 
     fn on_control(&mut self, now: Now, input: control::Input<'_>) {
         let stored = match &input {
-            control::Input::Stored { ticket, .. } => self.control.place_of(*ticket),
+            control::Input::Stored { ticket, stored } => {
+                let place = self.control.place_of(*ticket);
+                if is_ahead(stored) {
+                    self.doubt_clock(now);
+                }
+                place
+            }
             _ => None,
         };
         let broken = match &input {
@@ -362,8 +368,8 @@ impl Keeper {
         let Some(&place) = self.places.get(series) else { return };
         let skipped = self.control.pushed(place, stored);
         let Some((_, newest)) = stored.evidence.extent else { return };
-        if newest > stored.at + AHEAD_MS {
-            // Either the row is wrong, or our clock is. It proves nothing of what is before it.
+        if is_ahead(stored) {
+            // It proves nothing of what is before it.
             self.doubt_clock(now);
             return;
         }
@@ -501,6 +507,11 @@ impl Keeper {
             self.demands.values_mut().for_each(|demand| demand.lines.retain(|it| it.0 != place));
         }
     }
+}
+
+/// Whether a bar has come before it opens: either the row is wrong, or our clock is.
+fn is_ahead(stored: &Stored) -> bool {
+    stored.evidence.extent.is_some_and(|(_, newest)| newest > stored.at + AHEAD_MS)
 }
 
 /// The series of a feed.

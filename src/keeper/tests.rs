@@ -683,3 +683,21 @@ fn rows_that_were_deleted_behind_its_back_are_fetched_again() {
     assert_eq!(world.asked_since(begin).len(), 1);
     world.assert_whole();
 }
+
+/// The machine slept, and its calendar was set back by as much: only bars can tell.
+#[test]
+fn a_page_with_bars_that_have_not_opened_yet_has_the_clock_read() {
+    let mut world = World::new(&[member(0, &["1m"], Rule::Poll("configured to poll"))]);
+    world.run(2 * MINUTE);
+    while world.answers.is_empty() {
+        world.run(STEP_MS);
+    }
+    let control::Action { ticket, job } = world.answers.remove(0).1;
+    let Job::Page { series, grid, ask, .. } = job else { panic!("{job:?}") };
+    let mut stored = world.page(&series, grid, ask);
+    stored.at -= 10 * MINUTE;
+    let (now, input) = (world.now(), control::Input::Stored { ticket, stored: &stored });
+    world.keeper.on(now, Input::Control(input));
+    let asked = world.keeper.next(now);
+    assert!(matches!(&asked, Some(Action::Fetch(it)) if it.job == Job::Time), "{asked:?}");
+}
