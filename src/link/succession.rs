@@ -1,5 +1,7 @@
 //! Which connection is opened, how it ends, and when the next one takes its place.
 
+use std::collections::BTreeSet;
+
 use log::Level;
 
 use crate::breaker::State;
@@ -78,6 +80,8 @@ impl Link {
             self.log(Level::Info, format!("disconnected: {cause}"));
             self.report(Report::Down { cause: cause.to_owned() });
         }
+        // Whoever hears of a loss, or knows of it already, knows nothing of the series any more.
+        self.refuse_overflow(&BTreeSet::new());
     }
 
     /// Gives up an attempt that is under way.
@@ -143,6 +147,8 @@ impl Link {
         }
         if fate == Fate::TooMany {
             self.overfill(now, &gone);
+        } else if was_up {
+            self.refuse_overflow(&BTreeSet::new());
         }
         self.current = self.next.take();
         if self.current.as_ref().is_some_and(|it| it.tries_all) {

@@ -498,6 +498,25 @@ fn what_does_not_fit_is_refused_and_tried_again_after_an_hour() {
     }
 }
 
+/// Else the series would be waited for on the next connection, which never asks for it.
+#[test]
+fn what_does_not_fit_is_refused_anew_after_each_loss() {
+    let mut desk = Desk::new();
+    desk.want(&["A-B", "C-D"]);
+    desk.stand(1);
+    desk.push(1, "A-B");
+    desk.ack(1, &["A-B"]);
+    desk.close(1, 4008);
+    desk.wait();
+    desk.stand(2);
+    desk.push(2, "A-B");
+    let told = desk.close(2, 1001);
+    assert!(told[1].starts_with("down: "), "{told:?}");
+    assert_eq!(told[2..], ["refused C-D"]);
+    let told = desk.order(Order::Reconnect("the machine slept".to_owned()));
+    assert_eq!(told[..1], ["refused C-D"], "whether a connection stood or not");
+}
+
 #[test]
 fn a_close_that_overtakes_the_acknowledgements_is_answered_by_small_steps() {
     let names: Vec<String> = (10..90).map(|n| format!("C{n}-D")).collect();
