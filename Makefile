@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?= --help
 
 .DEFAULT_GOAL := help
-.PHONY: help build check fmt clippy test crash soak audit docs demo run record install clean
+.PHONY: help build check fmt clippy test sim crash soak audit docs demo run record install clean
 
 help: ## list what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,8 +27,17 @@ docs:
 test: ## run all tests; they need no network
 	$(CARGO) test --locked
 
+# How many runs the simulation makes, from which seed on; or the one seed to see in full.
+sim: N ?= 20000
+FROM ?= 1
+
+sim: ## 20000 runs of the simulation, in virtual time; SEED=7 shows one of them in full
+	OKX_STORE_RUNS=$(N) OKX_STORE_FROM=$(FROM) $(if $(SEED),OKX_STORE_SEED=$(SEED)) \
+		$(CARGO) test --release --locked --test sim -- --nocapture \
+		--exact runs::the_store_becomes_equal_to_the_exchange_whatever_happens
+
 # What decides the course of what follows: a seed to repeat, or any.
-SEED ?= $(shell date +%s)
+crash soak: SEED ?= $(shell date +%s)
 # How many processes are killed.
 crash: N ?= 200
 # The length of the soak test in seconds.

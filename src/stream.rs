@@ -24,11 +24,11 @@ use crate::session;
 use crate::socket::{Frame, Socket, SocketError, SocketOptions};
 use crate::store::order::{Order as Storing, Push};
 use crate::stream::dial::{Dial, NORMAL};
-use crate::stream::outbox::Outbox;
 use crate::thread::{End, Exit};
 use crate::time::{Clock, Deadline, Millis, Now, SECOND};
 
 pub use crate::link::{Health, Order, Report};
+pub use crate::stream::outbox::Outbox;
 
 /// The thread's name.
 pub const NAME: &str = "stream";

@@ -52,44 +52,83 @@ pub struct Now {
 pub struct Clock {
     started: Instant,
     started_at: Millis,
-    offset: AtomicI64,
-    latest: AtomicI64,
-    learnt: AtomicBool,
+    offset: Offset,
 }
 
 impl Clock {
     /// Starts the clocks with the offset that the last contact with the exchange has left.
     pub fn start(offset_ms: Millis) -> Clock {
-        Clock {
-            started: Instant::now(),
-            started_at: wall_now(),
-            offset: AtomicI64::new(offset_ms),
-            latest: AtomicI64::new(i64::MIN),
-            learnt: AtomicBool::new(false),
-        }
+        Clock { started: Instant::now(), started_at: wall_now(), offset: Offset::new(offset_ms) }
     }
 
     /// Both times, now. The exchange's time waits rather than stepping back.
     pub fn now(&self) -> Now {
-        let local = self.started_at + self.started.elapsed().as_millis() as i64;
-        let exchange = local + self.offset.load(Ordering::Relaxed);
-        let latest = self.latest.fetch_max(exchange, Ordering::Relaxed);
-        Now { local, exchange: exchange.max(latest) }
+        self.offset.read(self.local())
     }
 
     /// Takes `exchange` for the exchange's time of this moment. The first time it may step back:
     /// what went before was only the guess of an earlier process.
     pub fn learn(&self, exchange: Millis) {
-        let local = self.started_at + self.started.elapsed().as_millis() as i64;
-        self.offset.store(exchange - local, Ordering::Relaxed);
+        self.offset.learn(self.local(), exchange);
+    }
+
+    /// What to add to local time for the exchange's.
+    pub fn offset_ms(&self) -> Millis {
+        self.offset.ms()
+    }
+
+    fn local(&self) -> Millis {
+        self.started_at + self.started.elapsed().as_millis() as i64
+    }
+}
+
+/// How far the exchange's clock is ahead of the local one, as far as is known. It is handed the
+/// local time.
+///
+/// ```
+/// use okx_local_store::time::Offset;
+///
+/// let offset = Offset::new(0);
+/// offset.learn(1_000, 6_000);
+/// assert_eq!(offset.read(1_500).exchange, 6_500);
+/// offset.learn(2_000, 6_200);
+/// assert_eq!(offset.read(2_000).exchange, 6_500, "it waits rather than stepping back");
+/// ```
+#[derive(Debug)]
+pub struct Offset {
+    ms: AtomicI64,
+    latest: AtomicI64,
+    learnt: AtomicBool,
+}
+
+impl Offset {
+    /// What an earlier process has left.
+    pub fn new(ms: Millis) -> Offset {
+        Offset {
+            ms: AtomicI64::new(ms),
+            latest: AtomicI64::new(i64::MIN),
+            learnt: AtomicBool::new(false),
+        }
+    }
+
+    /// Both times at that local time. The exchange's waits rather than stepping back.
+    pub fn read(&self, local: Millis) -> Now {
+        let exchange = local + self.ms.load(Ordering::Relaxed);
+        let latest = self.latest.fetch_max(exchange, Ordering::Relaxed);
+        Now { local, exchange: exchange.max(latest) }
+    }
+
+    /// At that local time it was so late by the exchange's clock. The first time it may step back.
+    pub fn learn(&self, local: Millis, exchange: Millis) {
+        self.ms.store(exchange - local, Ordering::Relaxed);
         if !self.learnt.swap(true, Ordering::Relaxed) {
             self.latest.store(i64::MIN, Ordering::Relaxed);
         }
     }
 
     /// What to add to local time for the exchange's.
-    pub fn offset_ms(&self) -> Millis {
-        self.offset.load(Ordering::Relaxed)
+    pub fn ms(&self) -> Millis {
+        self.ms.load(Ordering::Relaxed)
     }
 }
 

@@ -204,7 +204,7 @@ fn inode(path: &Path) -> Result<(u64, u64), StoreError> {
 }
 
 /// What there is to say of a page before it is written. `known` is the grid of the stored rows.
-fn judge(entry: &Entry, known: Grid) -> Stored {
+pub fn judge(entry: &Entry, known: Grid) -> Stored {
     let times: Vec<Millis> = entry.page.rows.iter().map(|row| row.ts).collect();
     let grid = entry.grid.map_or(known, |grid| read::fit(grid, &times));
     let refused = entry.page.refused.first().map(|row| {

@@ -14,18 +14,18 @@ const REFUSED_MAX: usize = 1;
 ///
 /// **Invariant:** however long the writer is slow, it holds two rows of a series at the most.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub struct Outbox {
     waiting: BTreeMap<Series, Push>,
 }
 
 impl Outbox {
     /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// Keeps what had no room; a newer state takes the place of an older one of the same bar.
-    pub(super) fn keep(&mut self, push: Push) {
+    pub fn keep(&mut self, push: Push) {
         let mut merged = self.join(push);
         let over = merged.rows.len().saturating_sub(ROWS_MAX);
         merged.rows.drain(..over);
@@ -34,7 +34,7 @@ impl Outbox {
     }
 
     /// Puts what waits of the same series in front of a newer push.
-    pub(super) fn join(&mut self, push: Push) -> Push {
+    pub fn join(&mut self, push: Push) -> Push {
         let Some(older) = self.waiting.remove(&push.series) else { return push };
         let stale = |ts| push.rows.iter().any(|row| row.ts == ts);
         let mut rows = older.rows;
@@ -45,7 +45,7 @@ impl Outbox {
     }
 
     /// Takes out one entry.
-    pub(super) fn pop(&mut self) -> Option<Push> {
+    pub fn pop(&mut self) -> Option<Push> {
         self.waiting.pop_first().map(|(_, push)| push)
     }
 }

@@ -1,0 +1,324 @@
+//! A run: the loop that takes event after event, and what the weather does.
+
+use okx_local_store::instrument::Series;
+use okx_local_store::keeper::Input;
+use okx_local_store::mode::Mode;
+use okx_local_store::span::Spans;
+use okx_local_store::time::{MINUTE, Millis, SECOND};
+
+use crate::dice::{Dice, mix};
+use crate::exchange::Exchange;
+use crate::judge::{Judge, compare, compare_mode};
+use crate::machine::Machine;
+use crate::process::Process;
+use crate::stage::{Event, Stage, ToClient, ToExchange, Trace, note};
+use crate::store::Store;
+use crate::weather::{Deed, Spell, Weather};
+use crate::writer::Place;
+
+/// How long a store has to become equal to the exchange once nothing is wrong any more.
+const HEAL_MS: Millis = 25 * MINUTE;
+/// How much longer if the exchange has denied requests, after which it is left alone for minutes;
+const DENIED_MS: Millis = 20 * MINUTE;
+/// and if it has closed a connection over too many series, of which more are tried in an hour.
+const OVERFULL_MS: Millis = 65 * MINUTE;
+/// How often that is looked at.
+const LOOK_MS: Millis = 15 * SECOND;
+/// So often in a row it has to be right.
+const LOOKS: u32 = 3;
+/// More events than any run has.
+const EVENTS_MAX: u64 = 3_000_000;
+
+/// What came of a run.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub events: u64,
+    pub requests: u64,
+    pub healed_ms: Millis,
+    pub hash: u64,
+}
+
+pub struct World {
+    pub stage: Stage,
+    pub exchange: Exchange,
+    pub store: Store,
+    weather: Weather,
+    judge: Judge,
+    process: Option<Process>,
+    lives: u64,
+    revised: Vec<(usize, Millis)>,
+    healed_at: Option<Millis>,
+    looks: u32,
+    wrong: Vec<String>,
+    patience: Patience,
+    is_over: bool,
+}
+
+impl World {
+    pub fn new(seed: u64, trace: Trace) -> World {
+        let weather = Weather::of(seed);
+        let machine = Machine::new(weather.start, weather.wrong_ms, weather.drift);
+        let stage = Stage::new(weather.start, Dice::new(mix(seed, 1)), machine, trace);
+        World {
+            stage,
+            exchange: Exchange::new(seed, &weather),
+            store: Store::default(),
+            judge: Judge::default(),
+            process: None,
+            lives: 0,
+            revised: Vec::new(),
+            healed_at: None,
+            looks: 0,
+            wrong: Vec::new(),
+            patience: Patience::of(&weather),
+            is_over: false,
+            weather,
+        }
+    }
+
+    /// Runs until the store has become equal to the exchange after all faults, or fails.
+    pub fn run(&mut self) -> Outcome {
+        note!(self.stage, "{:#?}", self.weather);
+        let deeds = std::mem::take(&mut self.weather.deeds);
+        deeds.into_iter().for_each(|(at, deed)| self.stage.post(at, Event::Deed(deed)));
+        self.stage.post(0, Event::Start);
+        self.stage.post(0, Event::Exchange(ToExchange::Tick));
+        self.stage.post(self.weather.length_ms, Event::Heal);
+        let mut events = 0;
+        while !self.is_over {
+            let event = self.stage.next().expect("because the exchange's clock goes on");
+            self.take(event);
+            events += 1;
+            assert!(events < EVENTS_MAX, "the run does not end");
+        }
+        self.judge.check_spans(&self.store);
+        let healed_ms = self.stage.at - self.healed_at.unwrap_or(self.stage.at);
+        let (requests, hash) = (self.exchange.requests, self.stage.trace.hash);
+        Outcome { events, requests, healed_ms, hash }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Client(life, what) => self.reach(life, what),
+            Event::Exchange(what) => self.reach_exchange(what),
+            Event::Deed(deed) => {
+                if self.healed_at.is_none() {
+                    note!(self.stage, "weather: {deed:?}");
+                    self.act(deed);
+                }
+            }
+            Event::Start => self.start(),
+            Event::Heal => self.heal(),
+            Event::Look => self.look(),
+        }
+    }
+
+    fn reach(&mut self, life: u64, what: ToClient) {
+        let Some(process) = self.process.as_mut().filter(|process| process.life == life) else {
+            return;
+        };
+        let stage = &mut self.stage;
+        match what {
+            ToClient::Supervisor(wait) => {
+                process.supervise(stage, wait, &mut self.store, &mut self.judge);
+            }
+            ToClient::Writer(wait) => {
+                let place = &mut Place {
+                    life,
+                    now: process.now(stage),
+                    offset_ms: process.clock.offset.ms(),
+                    exchange: &mut self.exchange,
+                    store: &mut self.store,
+                    judge: &mut self.judge,
+                };
+                process.writer.work(stage, wait, place);
+                process.go_on(stage);
+            }
+            ToClient::Order(fetch) => process.fetch(stage, fetch),
+            ToClient::Answer(ticket, answer) => process.answered(stage, ticket, answer),
+            ToClient::Heard(heard) => process.hear(stage, heard),
+            what => {
+                let now = process.now(stage);
+                process.stream.on(stage, life, now, what, &mut process.writer);
+            }
+        }
+    }
+
+    fn reach_exchange(&mut self, what: ToExchange) {
+        let stage = &mut self.stage;
+        match what {
+            ToExchange::Get { life, ticket, path } => match self.exchange.held_ms(stage.at) {
+                0 => self.exchange.get(stage, life, ticket, &path),
+                held_ms => {
+                    let again = ToExchange::Get { life, ticket, path };
+                    stage.post(held_ms, Event::Exchange(again));
+                }
+            },
+            ToExchange::Connect { life, conn } => self.exchange.connect(stage, life, conn),
+            ToExchange::Said { line, text } => self.exchange.hear(stage, line, &text),
+            ToExchange::HungUp { line } => drop(self.exchange.lines.remove(&line)),
+            ToExchange::Tick => self.exchange.tick(stage),
+            ToExchange::End { line } => self.exchange.close(stage, line, Some(1001)),
+        }
+    }
+
+    fn start(&mut self) {
+        if self.process.is_some() || self.waits_for_the_machine(|| Event::Start) {
+            return;
+        }
+        self.lives += 1;
+        let stage = &mut self.stage;
+        note!(stage, "process {} starts", self.lives);
+        let wall = stage.machine.wall(stage.at);
+        // What the record has from the future counts as of now.
+        self.store.grants.iter_mut().for_each(|(_, at)| *at = wall.min(*at));
+        let process =
+            Process::start(stage, self.lives, &self.weather, &self.store, &mut self.judge);
+        self.process = Some(process);
+    }
+
+    /// What happens to the machine waits while that sleeps.
+    fn waits_for_the_machine(&mut self, event: impl Fn() -> Event) -> bool {
+        let after_ms = self.stage.machine.awake_at() - self.stage.at;
+        if after_ms > 0 {
+            self.stage.post(after_ms, event());
+        }
+        after_ms > 0
+    }
+
+    fn kill(&mut self) {
+        if let Some(process) = self.process.take() {
+            self.exchange.forget(process.life);
+        }
+        self.judge.check_spans(&self.store);
+    }
+
+    fn act(&mut self, deed: Deed) {
+        let is_machines =
+            matches!(deed, Deed::Sleep(_) | Deed::Step(_) | Deed::Kill(_) | Deed::Tamper(_));
+        if is_machines && self.waits_for_the_machine(|| Event::Deed(deed.clone())) {
+            return;
+        }
+        let stage = &mut self.stage;
+        match deed {
+            Deed::Spell(spell, length_ms) => self.exchange.bewitch(stage.at, spell, length_ms),
+            Deed::Drop => self.exchange.close_all(stage, None),
+            Deed::Close(1006) => self.exchange.close_all(stage, None),
+            Deed::Close(code) => self.exchange.close_all(stage, Some(code)),
+            Deed::Vanish => self.exchange.vanish(),
+            Deed::Notice(after_ms) => self.exchange.announce_end(stage, after_ms),
+            Deed::Garbage(garbage) => self.exchange.babble(stage, garbage),
+            Deed::Unsubscribe(number) => self.exchange.unsubscribe(stage, number),
+            Deed::Sleep(length_ms) => stage.machine.sleep(stage.at, length_ms),
+            Deed::Step(by_ms) => stage.machine.step(by_ms),
+            Deed::Kill(down_ms) => {
+                self.kill();
+                self.stage.post(down_ms, Event::Start);
+            }
+            Deed::Tamper(down_ms) => {
+                self.kill();
+                self.tamper();
+                self.stage.post(down_ms, Event::Start);
+            }
+            Deed::Revise(number, back) => {
+                let revised = self.exchange.revise(stage.at, number, back);
+                self.revised.extend(revised.map(|ts| (number, ts)));
+            }
+            Deed::Damage(member) => {
+                let name = self.weather.members[member].instrument.clone();
+                self.exchange.damaged.insert(name);
+            }
+        }
+    }
+
+    /// Other hands delete rows.
+    fn tamper(&mut self) {
+        for (series, table) in &mut self.store.tables {
+            let times: Vec<Millis> = table.rows.keys().copied().collect();
+            if times.is_empty() {
+                continue;
+            }
+            let tampered = self.judge.tampered.entry(series.clone()).or_default();
+            let first = self.stage.dice.below(times.len());
+            for ts in times.into_iter().skip(first).take(3) {
+                table.rows.remove(&ts);
+                tampered.insert(table.grid.bar_at(ts));
+            }
+        }
+    }
+
+    /// From now on nothing is wrong. Whoever is in charge has the files mended, and has those bars
+    /// read again that were revised, as `verify --repair` does.
+    fn heal(&mut self) {
+        if self.waits_for_the_machine(|| Event::Heal) {
+            return;
+        }
+        note!(self.stage, "everything is well from now on");
+        self.healed_at = Some(self.stage.at);
+        self.exchange.heal();
+        self.stage.machine.correct();
+        self.start();
+        let process = self.process.as_mut().expect("because it was started");
+        process.mind.pardon();
+        process.configure(&mut self.stage, &self.weather, &self.store);
+        let now = process.now(&self.stage);
+        for &(number, ts) in &self.revised {
+            let series: &Series = &self.exchange.series[number].series;
+            let lost = &Spans::from(series.bar.grid().bar_at(ts));
+            process.mind.on(now, Input::Audited { series, lost });
+        }
+        self.stage.post(LOOK_MS, Event::Look);
+    }
+
+    fn look(&mut self) {
+        let at = self.stage.at;
+        let since_ms = at - self.healed_at.unwrap_or(at);
+        let process = self.process.as_ref().expect("because nobody kills it any more");
+        let mind = &process.mind;
+        let mut wrong = Vec::new();
+        for number in 0..self.exchange.series.len() {
+            let (judge, store) = (&self.judge, &self.store);
+            if let Err(why) = compare(judge, &mut self.exchange, store, mind, number, at) {
+                let series = &self.exchange.series[number].series;
+                let mode = mind.feed(&series.instrument).map(|feed| feed.switch().mode());
+                // Who may not poll has to wait for the stream.
+                let waits = mode == Some(Mode::Wait);
+                let patience_ms = if waits { self.patience.stream } else { self.patience.bars };
+                assert!(since_ms < patience_ms, "{series} does not heal: {why}");
+                wrong.push(format!("{series}: {why}"));
+            }
+        }
+        let members = self.weather.members.iter();
+        for member in members {
+            if let Err(why) = compare_mode(&self.exchange, mind, &member.instrument) {
+                assert!(since_ms < self.patience.stream, "{why}");
+                wrong.push(why);
+            }
+        }
+        self.looks = if wrong.is_empty() { self.looks + 1 } else { 0 };
+        self.is_over = self.looks == LOOKS;
+        if self.wrong != wrong {
+            note!(self.stage, "look: {wrong:?}");
+            self.wrong = wrong;
+        }
+        self.stage.post(LOOK_MS, Event::Look);
+    }
+}
+
+/// How long bars, and the stream, may need to heal.
+struct Patience {
+    bars: Millis,
+    stream: Millis,
+}
+
+impl Patience {
+    /// Given what had happened.
+    fn of(weather: &Weather) -> Patience {
+        let has = |kind: fn(&Deed) -> bool| weather.deeds.iter().any(|(_, deed)| kind(deed));
+        let denied = has(|deed| matches!(deed, Deed::Spell(Spell::RestDenied, _)));
+        let overfull =
+            has(|deed| matches!(deed, Deed::Spell(Spell::Limit(..), _) | Deed::Close(4008 | 4009)));
+        let bars = HEAL_MS + if denied { DENIED_MS } else { 0 };
+        Patience { bars, stream: bars + if overfull { OVERFULL_MS } else { 0 } }
+    }
+}
