@@ -207,6 +207,10 @@ impl Keeper {
                 self.kept().filter(|series| series.instrument == instrument).collect();
             series.iter().for_each(|series| self.retire(series));
         }
+        // What a command alone wants has no feed to be quarantined.
+        let given_up = |series: &&Series| self.line(series).is_some_and(Line::is_given_up);
+        let guests: Vec<Series> = self.guests.iter().filter(given_up).cloned().collect();
+        guests.iter().for_each(|series| self.retire(series));
     }
 
     /// A command wants these bars. `lines` has the plans of those series that were unknown.

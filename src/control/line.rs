@@ -109,6 +109,11 @@ impl Line {
         self.error.is_some() || self.is_retired || self.plan.is_done(now)
     }
 
+    /// Whether nothing is asked for it any more, for a damaged file.
+    pub fn is_given_up(&self) -> bool {
+        self.muted_until == Millis::MAX
+    }
+
     /// Where the stored bars end.
     pub fn head(&self) -> Option<Millis> {
         self.plan.head()

@@ -701,3 +701,26 @@ fn a_page_with_bars_that_have_not_opened_yet_has_the_clock_read() {
     let asked = world.keeper.next(now);
     assert!(matches!(&asked, Some(Action::Fetch(it)) if it.job == Job::Time), "{asked:?}");
 }
+
+/// Nobody kept the instrument when a command met its damaged file.
+#[test]
+fn what_a_command_has_given_up_is_taken_up_when_it_is_configured() {
+    let (kept, series) = (member(0, &["1m"], HYBRID), series_of(1, "1m"));
+    let mut world = World::new(std::slice::from_ref(&kept));
+    world.run(2 * MINUTE);
+    let wanted = [(series.clone(), Wanted::Days(1))];
+    world.keeper.demand(1, &wanted, vec![line(&series)]);
+    while world.answers.is_empty() {
+        world.run(STEP_MS);
+    }
+    let (now, ticket) = (world.now(), world.answers.remove(0).1.ticket);
+    let (error, damage) = ("malformed".to_owned(), Damage::File);
+    let broken = control::Input::Broken { ticket, error, damage };
+    world.keeper.on(now, Input::Control(broken));
+    world.keeper.pardon();
+    let members = [kept, member(1, &["1m"], HYBRID)];
+    assert_eq!(world.keeper.unknown(members.iter().flat_map(Member::series)), [series.clone()]);
+    world.keeper.configure(&members, vec![line(&series)], now);
+    world.run(2 * MINUTE);
+    world.assert_whole();
+}
