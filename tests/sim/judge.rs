@@ -1,7 +1,7 @@
 //! What is always true, looked at in each step, and the oracle: what the store has in the end
 //! against what the exchange has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use okx_local_store::control::{Action as Fetch, Job};
 use okx_local_store::coverage::Coverage;
@@ -43,6 +43,8 @@ pub struct Judge {
     /// Until when an endpoint is to be left alone, by local time.
     pauses: BTreeMap<Endpoint, Millis>,
     endpoints: BTreeMap<u64, Endpoint>,
+    /// Requests that have not ended.
+    open: BTreeSet<u64>,
     /// Bars that other hands have deleted.
     pub tampered: BTreeMap<Series, Spans>,
 }
@@ -54,6 +56,13 @@ impl Judge {
         self.flights.clear();
         self.pauses.clear();
         self.endpoints.clear();
+        self.open.clear();
+    }
+
+    /// An instrument is no longer kept: what is under way for it is nobody's.
+    pub fn forget(&mut self, instrument: &Instrument) {
+        self.modes.remove(instrument);
+        self.flights.retain(|_, (series, _)| series.instrument != *instrument);
     }
 
     /// A mode has changed.
@@ -73,6 +82,7 @@ impl Judge {
         let until = self.pauses.get(&endpoint).copied().unwrap_or(now);
         assert!(now >= until, "{endpoint} is asked in the pause after a failure");
         self.endpoints.insert(fetch.ticket, endpoint);
+        self.open.insert(fetch.ticket);
         let Job::Page { series, ask, .. } = &fetch.job else { return };
         let others: Vec<Ask> =
             self.flights.values().filter(|(of, _)| of == series).map(|(_, ask)| *ask).collect();
@@ -96,8 +106,14 @@ impl Judge {
         self.flights.insert(fetch.ticket, (series.clone(), *ask));
     }
 
+    /// Whether a request is under way.
+    pub fn waits(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// A request has ended.
     pub fn landed(&mut self, ticket: u64) {
+        self.open.remove(&ticket);
         self.flights.remove(&ticket);
     }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use okx_local_store::backoff::Random;
 use okx_local_store::control::{self, Action as Fetch, Control, Damage, Job, Line};
 use okx_local_store::instrument::Series;
-use okx_local_store::keeper::{Action, Input, Keeper};
+use okx_local_store::keeper::{Action, Input, Keeper, Member};
 use okx_local_store::limit::Budget;
 use okx_local_store::link;
 use okx_local_store::okx;
@@ -112,7 +112,7 @@ impl Process {
             latency_ms: weather.latency_ms,
             per_minute: weather.per_minute,
         };
-        process.configure(stage, weather, store);
+        process.configure(stage, &weather.members, store);
         process
     }
 
@@ -120,27 +120,33 @@ impl Process {
         self.clock.now(&stage.machine, stage.at)
     }
 
-    /// Has the mind keep what is configured, from what the store holds; then rows are counted.
-    pub fn configure(&mut self, stage: &mut Stage, weather: &Weather, store: &Store) {
+    /// Has the mind keep these, from what the store holds; then rows are counted.
+    pub fn configure(&mut self, stage: &mut Stage, members: &[Member], store: &Store) {
         let now = self.now(stage);
-        let members = &weather.members;
         let unknown = self.mind.unknown(members.iter().flat_map(|member| member.series()));
-        let line = |series: &Series| {
-            let found = store.table(series).map(|table| table.resume(series.bar, now.exchange));
-            let (grid, coverage, open) =
-                found.unwrap_or_else(|| (series.bar.grid(), Default::default(), Vec::new()));
-            let wanted = Wanted::Days(1);
-            let plan = Plan::new(grid, wanted, !okx::candles_have(series.bar), coverage, &open);
-            Line::new(series.clone(), plan)
-        };
-        self.mind.configure(members, unknown.iter().map(line).collect(), now);
-        for series in unknown {
-            let lost = store.table(&series).map(|table| table.holes()).unwrap_or_default();
-            let after_ms = 1 + stage.draw(2 * SECOND);
-            let heard = ToClient::Heard(Heard::Audited(series, lost));
-            stage.post(after_ms, Event::Client(self.life, heard));
-        }
+        let lines = unknown.iter().map(|series| line(series, store, now)).collect();
+        self.mind.configure(members, lines, now);
+        unknown.iter().for_each(|series| self.audit(stage, series, store));
         self.wake_after(stage, 0);
+    }
+
+    /// A command wants all of these series complete.
+    pub fn demand(&mut self, stage: &mut Stage, number: u64, all: &[Series], store: &Store) {
+        let now = self.now(stage);
+        let unknown = self.mind.unknown(all.iter().cloned());
+        let lines = unknown.iter().map(|series| line(series, store, now)).collect();
+        let wanted: Vec<(Series, Wanted)> =
+            all.iter().map(|series| (series.clone(), Wanted::Days(1))).collect();
+        self.mind.demand(number, &wanted, lines);
+        all.iter().for_each(|series| self.audit(stage, series, store));
+        self.wake_after(stage, 0);
+    }
+
+    fn audit(&mut self, stage: &mut Stage, series: &Series, store: &Store) {
+        let lost = store.table(series).map(|table| table.holes()).unwrap_or_default();
+        let after_ms = 1 + stage.draw(SECOND);
+        let heard = ToClient::Heard(Heard::Audited(series.clone(), lost));
+        stage.post(after_ms, Event::Client(self.life, heard));
     }
 
     /// The supervisor hears something soon.
@@ -194,7 +200,11 @@ impl Process {
             }
         }
         self.tell(stage, judge);
-        let due = self.mind.deadline(now).expect("because a daemon always waits for something");
+        let Some(due) = self.mind.deadline(now) else {
+            let waits = judge.waits() || self.mind.feeds().next().is_none();
+            assert!(waits, "the supervisor waits for nothing");
+            return;
+        };
         assert!(due > now.local, "the supervisor would spin: {due} is past at {}", now.local);
         let after_ms = due - now.local + stage.draw(self.lazy_ms);
         self.wake_after(stage, after_ms);
@@ -222,7 +232,10 @@ impl Process {
     fn take_in(&mut self, stage: &mut Stage, heard: Heard, judge: &mut Judge) {
         let now = self.now(stage);
         let input = match heard {
-            Heard::Clock(ticket) => Input::Control(control::Input::Clock { ticket }),
+            Heard::Clock(ticket) => {
+                judge.landed(ticket);
+                Input::Control(control::Input::Clock { ticket })
+            }
             Heard::Fetched(ticket) => Input::Control(control::Input::Fetched { ticket }),
             Heard::Failed(ticket, trouble) => {
                 judge.landed(ticket);
@@ -353,4 +366,14 @@ impl Process {
         let now = self.now(stage);
         self.stream.go_on(stage, self.life, now, &mut self.writer);
     }
+}
+
+/// A series with its plan, made from what the store holds.
+fn line(series: &Series, store: &Store, now: Now) -> Line {
+    let found = store.table(series).map(|table| table.resume(series.bar, now.exchange));
+    let (grid, coverage, open) =
+        found.unwrap_or_else(|| (series.bar.grid(), Default::default(), Vec::new()));
+    let history_only = !okx::candles_have(series.bar);
+    let plan = Plan::new(grid, Wanted::Days(1), history_only, coverage, &open);
+    Line::new(series.clone(), plan)
 }

@@ -50,8 +50,16 @@ pub enum Deed {
     Tamper(Millis),
     /// A closed bar of this series is revised, so many bars back.
     Revise(usize, i64),
-    /// Nothing is known any more of the file of this instrument, by its number.
+    /// The file of this instrument, by its number, takes nothing any more.
     Damage(usize),
+    /// This instrument, by its number, is no longer configured.
+    Remove(usize),
+    /// All that was removed is configured again.
+    Restore,
+    /// A command wants all series complete.
+    Command,
+    /// The oldest command is over.
+    Dismiss,
 }
 
 /// Something that is wrong for a while.
@@ -311,7 +319,7 @@ fn deeds(dice: &mut Dice, length_ms: Millis, members: usize, series: usize) -> V
 }
 
 /// The kinds of deeds.
-const KINDS: usize = 35;
+const KINDS: usize = 39;
 
 fn deed(dice: &mut Dice, kind: usize, members: usize, series: usize) -> Deed {
     let (member, one) = (dice.below(members), dice.below(series));
@@ -364,6 +372,10 @@ fn deed(dice: &mut Dice, kind: usize, members: usize, series: usize) -> Deed {
             _ => spell(Spell::Disk(Scope::Busy, Some(member))),
         },
         33 => Deed::Vanish,
+        34 => Deed::Remove(member),
+        35 => Deed::Restore,
+        36 => Deed::Command,
+        37 => Deed::Dismiss,
         _ => spell(Spell::Slow(pick(dice, &[40, 400, 3_000]))),
     }
 }

@@ -1,7 +1,9 @@
 //! A run: the loop that takes event after event, and what the weather does.
 
+use std::collections::VecDeque;
+
 use okx_local_store::instrument::Series;
-use okx_local_store::keeper::Input;
+use okx_local_store::keeper::{Input, Member};
 use okx_local_store::mode::Mode;
 use okx_local_store::span::Spans;
 use okx_local_store::time::{MINUTE, Millis, SECOND};
@@ -47,6 +49,9 @@ pub struct World {
     process: Option<Process>,
     lives: u64,
     revised: Vec<(usize, Millis)>,
+    /// Commands that want something, and how many there were.
+    commands: VecDeque<u64>,
+    commanded: u64,
     healed_at: Option<Millis>,
     looks: u32,
     wrong: Vec<String>,
@@ -67,6 +72,8 @@ impl World {
             process: None,
             lives: 0,
             revised: Vec::new(),
+            commands: VecDeque::new(),
+            commanded: 1,
             healed_at: None,
             looks: 0,
             wrong: Vec::new(),
@@ -187,6 +194,7 @@ impl World {
     }
 
     fn kill(&mut self) {
+        self.commands.clear();
         if let Some(process) = self.process.take() {
             self.exchange.forget(process.life);
         }
@@ -201,14 +209,6 @@ impl World {
         }
         let stage = &mut self.stage;
         match deed {
-            Deed::Spell(spell, length_ms) => self.exchange.bewitch(stage.at, spell, length_ms),
-            Deed::Drop => self.exchange.close_all(stage, None),
-            Deed::Close(1006) => self.exchange.close_all(stage, None),
-            Deed::Close(code) => self.exchange.close_all(stage, Some(code)),
-            Deed::Vanish => self.exchange.vanish(),
-            Deed::Notice(after_ms) => self.exchange.announce_end(stage, after_ms),
-            Deed::Garbage(garbage) => self.exchange.babble(stage, garbage),
-            Deed::Unsubscribe(number) => self.exchange.unsubscribe(stage, number),
             Deed::Sleep(length_ms) => stage.machine.sleep(stage.at, length_ms),
             Deed::Step(by_ms) => stage.machine.step(by_ms),
             Deed::Kill(down_ms) => {
@@ -220,14 +220,59 @@ impl World {
                 self.tamper();
                 self.stage.post(down_ms, Event::Start);
             }
-            Deed::Revise(number, back) => {
-                let revised = self.exchange.revise(stage.at, number, back);
-                self.revised.extend(revised.map(|ts| (number, ts)));
-            }
             Deed::Damage(member) => {
                 let name = self.weather.members[member].instrument.clone();
                 self.exchange.damaged.insert(name);
             }
+            deed @ (Deed::Remove(_) | Deed::Restore | Deed::Command | Deed::Dismiss) => {
+                self.order(&deed);
+            }
+            deed => self.strike(deed),
+        }
+    }
+
+    /// Something happens to the exchange.
+    fn strike(&mut self, deed: Deed) {
+        let (stage, exchange) = (&mut self.stage, &mut self.exchange);
+        match deed {
+            Deed::Spell(spell, length_ms) => exchange.bewitch(stage.at, spell, length_ms),
+            Deed::Drop | Deed::Close(1006) => exchange.close_all(stage, None),
+            Deed::Close(code) => exchange.close_all(stage, Some(code)),
+            Deed::Vanish => exchange.vanish(),
+            Deed::Notice(after_ms) => exchange.announce_end(stage, after_ms),
+            Deed::Garbage(garbage) => exchange.babble(stage, garbage),
+            Deed::Unsubscribe(number) => exchange.unsubscribe(stage, number),
+            Deed::Revise(number, back) => {
+                let revised = exchange.revise(stage.at, number, back);
+                self.revised.extend(revised.map(|ts| (number, ts)));
+            }
+            deed => panic!("{deed:?} is none of the exchange's"),
+        }
+    }
+
+    /// Somebody wants something of the process.
+    fn order(&mut self, deed: &Deed) {
+        let (stage, store, members) = (&mut self.stage, &self.store, &self.weather.members);
+        let Some(process) = &mut self.process else { return };
+        match *deed {
+            Deed::Remove(member) => {
+                let gone = &members[member].instrument;
+                self.judge.forget(gone);
+                let left = members.iter().filter(|member| member.instrument != *gone);
+                process.configure(stage, &left.cloned().collect::<Vec<Member>>(), store);
+            }
+            Deed::Command => {
+                self.commanded += 1;
+                self.commands.push_back(self.commanded);
+                let all = self.exchange.series.iter().map(|known| known.series.clone());
+                process.demand(stage, self.commanded, &all.collect::<Vec<Series>>(), store);
+            }
+            Deed::Dismiss => {
+                if let Some(number) = self.commands.pop_front() {
+                    process.mind.dismiss(number);
+                }
+            }
+            _ => process.configure(stage, members, store),
         }
     }
 
@@ -260,7 +305,7 @@ impl World {
         self.start();
         let process = self.process.as_mut().expect("because it was started");
         process.mind.pardon();
-        process.configure(&mut self.stage, &self.weather, &self.store);
+        process.configure(&mut self.stage, &self.weather.members, &self.store);
         let now = process.now(&self.stage);
         for &(number, ts) in &self.revised {
             let series: &Series = &self.exchange.series[number].series;
