@@ -719,7 +719,8 @@ fn what_a_command_has_given_up_is_taken_up_when_it_is_configured() {
     world.keeper.on(now, Input::Control(broken));
     world.keeper.pardon();
     let members = [kept, member(1, &["1m"], HYBRID)];
-    assert_eq!(world.keeper.unknown(members.iter().flat_map(Member::series)), [series.clone()]);
+    let unknown = world.keeper.unknown(members.iter().flat_map(Member::series));
+    assert_eq!(unknown, std::slice::from_ref(&series));
     world.keeper.configure(&members, vec![line(&series)], now);
     world.run(2 * MINUTE);
     world.assert_whole();

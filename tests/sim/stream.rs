@@ -225,6 +225,7 @@ fn shown(order: &Order) -> String {
         Order::Renew(series) => format!("to renew {} series", series.len()),
         Order::Reconnect(cause) => format!("to reconnect: {cause}"),
         Order::Configure(_) => "other settings".to_owned(),
+        Order::Hasten => "to try at once".to_owned(),
         Order::Stop => "to stop".to_owned(),
     }
 }
