@@ -230,14 +230,17 @@ fn calm_down(exchange: &Exchange, home: &Home, live: &mut Live) {
     assert_each_struck(exchange);
 }
 
-/// Lets a storm blow, in the midst of which the first instrument comes if it is not there yet.
+/// Lets a storm blow, in the midst of which the first instrument comes, or comes again.
 fn blow(
     exchange: &Exchange,
-    home: Home,
+    mut home: Home,
     live: &mut Live,
     length_ms: u64,
     random: &mut Random,
 ) -> Home {
+    home.unlist(SYMBOLS[0]);
+    home.wanted.retain(|(series, _)| series.instrument.as_str() != SYMBOLS[0]);
+    live.wait("the others alone", |seen| seen.instruments.len() == SYMBOLS.len() - 1);
     let mut faults = rest_faults();
     shuffle(&mut faults, random);
     let newest = Script::next(1, Fault::EmptyPage).on(Endpoint::Candles);
@@ -250,8 +253,7 @@ fn blow(
     }
     let within = Duration::from_millis(length_ms) + Duration::from_secs(60);
     live.wait_within(within, "half of the storm", |_| exchange.now() > half_time);
-    let is_there = home.wanted.iter().any(|(series, _)| series.instrument.as_str() == SYMBOLS[0]);
-    let home = if is_there { home } else { home.instrument(SYMBOLS[0], bars_of(0).0, 1) };
+    let home = home.instrument(SYMBOLS[0], bars_of(0).0, 1);
     let end = start + length_ms as i64;
     live.wait_within(within, "the end of the storm", |_| exchange.now() > end);
     home
