@@ -1,5 +1,5 @@
-//! Ends that come too early: signals and a full disk; kills are in `kills`. What was acknowledged is
-//! on disk, what is claimed is there, and the next run ends in the same store.
+//! Ends that come too early: signals and a full disk; of kills see `kills`. What was acknowledged
+//! is on disk, what is claimed is there, and the next run ends in the same store.
 
 use std::fs;
 
