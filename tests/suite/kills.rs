@@ -173,6 +173,7 @@ impl Life {
     /// A daemon tells whoever has asked for it how many rows are stored.
     fn daemon(&mut self) {
         self.tally.daemons += 1;
+        self.exchange.wait_until("a second without a new connection", || self.may_connect());
         let mut daemon = self.home.start("daemon -v");
         let (socket, request) = (self.home.data_dir().join("daemon.sock"), self.request());
         let mut answers = None;
@@ -193,6 +194,14 @@ impl Life {
         self.assert_kept("daemon", &told);
         let status = self.home.run("status --json").exits(0).json();
         assert_eq!(status["daemon"]["running"], false, "{status}");
+    }
+
+    /// The exchange takes three connections a second. Each daemon keeps to that, but none knows of
+    /// those before it, which nobody kills as fast as we do.
+    fn may_connect(&self) -> bool {
+        let now_ms = (self.exchange.now() - START) as u64;
+        let stats = self.exchange.stats();
+        stats.connections().all(|(_, connection)| connection.at_ms + 1_500 < now_ms)
     }
 
     fn request(&self) -> Request {
