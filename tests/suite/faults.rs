@@ -118,7 +118,7 @@ fn every_fault_of_rest_is_survived_by_polled_and_streamed_alike() {
 
 /// The longest part of a storm, after which it is judged.
 const PART_S: u64 = 300;
-/// What a daemon may need of memory, however long it blows. In ten minutes it was 53 MB: answers
+/// What a daemon may need of memory, however long it blows. In ten minutes it was 62 MB: answers
 /// and frames are as long as they may be, and the allocator keeps what each thread has let go.
 const MEMORY_KB: u64 = 128 << 10;
 
