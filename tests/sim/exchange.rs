@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use okx_local_store::candle::Candle;
 use okx_local_store::instrument;
 use okx_local_store::store::Scope;
-use okx_local_store::time::{Millis, SECOND};
+use okx_local_store::time::{DAY, Millis, SECOND};
 use okx_local_store::wire::Answer;
 
 use crate::floor::{Feed, Line};
@@ -49,6 +49,8 @@ pub struct Exchange {
     pub push_ms: Millis,
     pub latency_ms: Millis,
     pub requests: u64,
+    /// The faults that have struck.
+    pub struck: Vec<RestFault>,
     /// Instruments whose file is damaged.
     pub damaged: BTreeSet<instrument::Instrument>,
     page_cap: usize,
@@ -89,6 +91,7 @@ impl Exchange {
             push_ms: weather.push_ms,
             latency_ms: weather.latency_ms,
             requests: 0,
+            struck: Vec::new(),
             damaged: BTreeSet::new(),
             page_cap: weather.page_cap,
             rules: Rules::new(false),
@@ -157,6 +160,7 @@ impl Exchange {
         self.requests += 1;
         self.market.late_confirm_ms = self.late_ms(at);
         let fault = self.draw(stage, &ask);
+        self.struck.extend(fault.filter(|fault| !self.struck.contains(fault)));
         let answer = match fault {
             Some(RestFault::Mute) => None,
             Some(RestFault::Reset) => Some(Err("the connection was reset")),
@@ -313,10 +317,10 @@ impl Exchange {
             || self.versions.get(&(number, row.ts)).is_some_and(|old| old.iter().any(same))
     }
 
-    /// The closed bars of a range.
-    pub fn truth(&mut self, number: usize, start: Millis, end: Millis, at: Millis) -> Vec<Candle> {
+    /// The closed bars of a range that has ended.
+    pub fn truth(&mut self, number: usize, start: Millis, end: Millis) -> Vec<Candle> {
         let Known { bar, name, .. } = &self.series[number];
-        let rows = self.market.truth(&name.symbol, *bar, (start, end), at);
+        let rows = self.market.truth(&name.symbol, *bar, (start, end), end + DAY);
         rows.iter().map(|row| candle(row, true)).collect()
     }
 

@@ -225,6 +225,10 @@ impl Exchange {
 
     /// Ends the subscription of a series over all connections that have it.
     pub fn unsubscribe(&mut self, stage: &mut Stage, number: usize) {
+        if self.has(stage.at, Spell::Silence) {
+            // It would not be told, which no connection does that stands.
+            return;
+        }
         let name = self.series[number].name.clone();
         let arg = format!(r#"{{"channel":"candle{}","instId":"{}"}}"#, name.bar, name.symbol);
         let text = format!(r#"{{"op":"unsubscribe","args":[{arg}]}}"#);

@@ -11,7 +11,7 @@ use okx_local_store::mode::{Change, Mode};
 use okx_local_store::page::{Ask, Stored};
 use okx_local_store::span::{Span, Spans};
 use okx_local_store::store::file::Entry;
-use okx_local_store::time::{DAY, MINUTE, Millis, SECOND, format_time};
+use okx_local_store::time::{MINUTE, Millis, SECOND, format_time};
 use okx_local_store::wire::{Endpoint, Policy};
 
 use crate::exchange::Exchange;
@@ -19,11 +19,8 @@ use crate::store::{Store, Table};
 
 /// Pages of a series that may be in flight together.
 const IN_FLIGHT_MAX: usize = 4;
-/// So long after a bar's end and two intervals it is in the store, where nothing is wrong.
-const FRESH_MS: Millis = 45 * SECOND;
-
 /// The transitions that `src/mode.rs` draws.
-const DRAWN: [(Mode, Mode); 9] = [
+pub const DRAWN: [(Mode, Mode); 9] = [
     (Mode::Poll, Mode::Joining),
     (Mode::Wait, Mode::Joining),
     (Mode::Joining, Mode::Stream),
@@ -45,6 +42,8 @@ pub struct Judge {
     endpoints: BTreeMap<u64, Endpoint>,
     /// Requests that have not ended.
     open: BTreeSet<u64>,
+    /// The changes of modes that were seen.
+    pub seen: Vec<(Mode, Mode)>,
     /// Bars that other hands have deleted.
     pub tampered: BTreeMap<Series, Spans>,
 }
@@ -74,6 +73,9 @@ impl Judge {
             "{instrument}: {change:?} after {known:?}"
         );
         assert!(DRAWN.contains(&(from, to)), "{instrument}: {change:?} is not drawn");
+        if !self.seen.contains(&(from, to)) {
+            self.seen.push((from, to));
+        }
     }
 
     /// A request goes out.
@@ -149,7 +151,10 @@ impl Judge {
                 assert!(exchange.is_true(number, kept), "{series}: {kept:?} was never served");
             }
             for span in stored.evidence.vouched.iter() {
-                let holes = holes_in(table, span);
+                let mut holes = holes_in(table, span);
+                if let Some(tampered) = self.tampered.get(&series) {
+                    holes = holes.difference(tampered);
+                }
                 assert!(holes.is_empty(), "{series}: {holes} is covered and not stored");
             }
         }
@@ -186,22 +191,17 @@ fn holes_in(table: &Table, span: Span) -> Spans {
     open.iter().filter(|gap| table.grid.count(*gap) > 0).collect()
 }
 
-/// What of a series is not as it should be.
+/// What of a series is not as it should be, as far as it had ended at `end`.
 pub fn compare(
-    judge: &Judge,
     exchange: &mut Exchange,
     store: &Store,
-    mind: &Keeper,
     number: usize,
-    at: Millis,
+    (start, end): (Millis, Millis),
 ) -> Result<(), String> {
-    let series = exchange.series[number].series.clone();
-    let line = mind.line(&series).ok_or("it is not kept")?;
-    let grid = series.bar.grid();
-    let end = grid.floor(at - 2 * line.interval_ms() - FRESH_MS);
-    let start = grid.floor(at - DAY);
-    let truth = exchange.truth(number, start, end, at);
-    let Some(table) = store.table(&series) else {
+    let grid = exchange.series[number].series.bar.grid();
+    let (start, end) = (grid.floor(start), grid.floor(end));
+    let truth = exchange.truth(number, start, end);
+    let Some(table) = store.table(&exchange.series[number].series) else {
         return if truth.is_empty() { Ok(()) } else { Err("nothing is stored".to_owned()) };
     };
     let mut stored = table.rows.range(start..end).map(|(_, state)| state.candle);
@@ -218,13 +218,26 @@ pub fn compare(
     if !missing.is_empty() && start < end {
         return Err(format!("{missing} is not covered"));
     }
-    let with_rows = table.coverage.with_rows();
-    let bars: i64 = with_rows.iter().map(|span| grid.count(span)).sum();
-    if line.stored() != bars && !judge.tampered.contains_key(&series) {
-        return Err(format!("the plan counts {} bars, the store {bars}", line.stored()));
-    }
+    Ok(())
+}
+
+/// What a daemon's plan of a series does not know of what is stored.
+pub fn compare_plan(
+    judge: &Judge,
+    store: &Store,
+    mind: &Keeper,
+    series: &Series,
+) -> Result<(), String> {
+    let line = mind.line(series).ok_or("it is not kept")?;
     if let Some(error) = &line.error {
         return Err(format!("it is given up: {error}"));
+    }
+    let Some(table) = store.table(series) else { return Ok(()) };
+    let with_rows = table.coverage.with_rows();
+    let bars: i64 = with_rows.iter().map(|span| table.grid.count(span)).sum();
+    // What other hands delete is not fetched again where it is too old to be wanted.
+    if line.stored() != bars && !judge.tampered.contains_key(series) {
+        return Err(format!("the plan counts {} bars, the store {bars}", line.stored()));
     }
     Ok(())
 }

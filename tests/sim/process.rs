@@ -92,11 +92,14 @@ impl Process {
         budget.restore(&store.grants, now.local);
         let mut random = Random::new(stage.dice.next());
         let link = link::Link::new(weather.link.clone(), Random::new(random.below(u64::MAX)));
-        let control = Control::new(Vec::new(), weather.workers, budget, random, now).endless();
-        let mut mind = Keeper::new(control);
-        if !weather.all_history {
-            mind = mind.without_old_history();
-        }
+        let lines =
+            if weather.is_command { counted_lines(weather, store, now) } else { Vec::new() };
+        let control = Control::new(lines, weather.workers, budget, random, now);
+        let mind = match (weather.is_command, weather.all_history) {
+            (true, _) => Keeper::new(control),
+            (false, true) => Keeper::new(control.endless()),
+            (false, false) => Keeper::new(control.endless()).without_old_history(),
+        };
         judge.begin();
         let mut process = Process {
             life,
@@ -112,8 +115,21 @@ impl Process {
             latency_ms: weather.latency_ms,
             per_minute: weather.per_minute,
         };
-        process.configure(stage, &weather.members, store);
+        if weather.is_command {
+            process.wake_after(stage, 0);
+        } else {
+            process.configure(stage, &weather.members, store);
+        }
         process
+    }
+
+    /// Whether it is a command that has ended: well, or with something given up.
+    pub fn ending(&self, stage: &Stage) -> Option<bool> {
+        let control = self.mind.control();
+        let is_over = control.is_finished(self.now(stage));
+        let fails =
+            control.gave_up().is_some() || control.lines().iter().any(|it| it.error.is_some());
+        is_over.then_some(!fails)
     }
 
     pub fn now(&self, stage: &Stage) -> Now {
@@ -201,7 +217,9 @@ impl Process {
         }
         self.tell(stage, judge);
         let Some(due) = self.mind.deadline(now) else {
-            let waits = judge.waits() || self.mind.feeds().next().is_none();
+            let is_idle =
+                self.mind.feeds().next().is_none() && self.mind.control().lines().is_empty();
+            let waits = judge.waits() || self.ending(stage).is_some() || is_idle;
             assert!(waits, "the supervisor waits for nothing");
             return;
         };
@@ -376,4 +394,15 @@ fn line(series: &Series, store: &Store, now: Now) -> Line {
     let history_only = !okx::candles_have(series.bar);
     let plan = Plan::new(grid, Wanted::Days(1), history_only, coverage, &open);
     Line::new(series.clone(), plan)
+}
+
+/// The series of a command, which counts the rows first.
+fn counted_lines(weather: &Weather, store: &Store, now: Now) -> Vec<Line> {
+    let series = weather.members.iter().flat_map(|member| member.series());
+    let counted = |series: Series| {
+        let mut line = line(&series, store, now);
+        line.uncover(&store.table(&series).map(|table| table.holes()).unwrap_or_default());
+        line
+    };
+    series.map(counted).collect()
 }

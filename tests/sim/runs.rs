@@ -1,6 +1,7 @@
 //! Runs by the hundred, and what becomes of a seed that fails.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::env;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
@@ -15,14 +16,15 @@ use okx_local_store::store::query::Selection;
 use okx_local_store::store::read::Reader;
 use okx_local_store::time::format_length;
 
+use crate::judge::DRAWN;
 use crate::stage::Trace;
-use crate::weather::{Deed, Weather};
+use crate::weather::{Deed, REST_FAULTS, Weather, kinds};
 use crate::world::{Outcome, World};
 
 /// The runs of `make test`: the seeds from 1 on.
 const RUNS: u64 = 300;
 /// So many failures are enough to look at.
-const FAILURES_MAX: usize = 20;
+const FAILURES_MAX: u64 = 20;
 
 thread_local! {
     /// What the last panic of this thread said.
@@ -54,11 +56,12 @@ pub fn run(seed: u64, trace: Trace) -> Result<Outcome, String> {
 /// The name of the threads that make runs.
 const NAME: &str = "run";
 
-/// Makes a run for each seed, as many at a time as there are processors; gives the failures.
-fn run_all(seeds: &[u64]) -> Vec<(u64, String)> {
+/// Makes a run for each seed, as many at a time as there are processors; gives the failures, and
+/// what there was to be seen.
+fn run_all(seeds: &[u64], failures_max: u64) -> (Vec<(u64, String)>, BTreeSet<String>) {
     let (next, failures) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     let (events, requests) = (AtomicU64::new(0), AtomicU64::new(0));
-    let healed_ms = AtomicI64::new(0);
+    let (healed_ms, seen) = (AtomicI64::new(0), Mutex::new(BTreeSet::new()));
     let work = || loop {
         let place = next.fetch_add(1, Ordering::Relaxed) as usize;
         let Some(&seed) = seeds.get(place) else { return };
@@ -67,13 +70,14 @@ fn run_all(seeds: &[u64]) -> Vec<(u64, String)> {
                 events.fetch_add(outcome.events, Ordering::Relaxed);
                 requests.fetch_add(outcome.requests, Ordering::Relaxed);
                 healed_ms.fetch_max(outcome.healed_ms, Ordering::Relaxed);
+                seen.lock().unwrap().extend(outcome.seen);
             }
             Err(why) => {
                 eprintln!("seed {seed}: {why}");
                 let mut failures = failures.lock().unwrap();
                 failures.push((seed, why));
-                if failures.len() >= FAILURES_MAX {
-                    return;
+                if failures.len() as u64 >= failures_max {
+                    next.store(seeds.len() as u64, Ordering::Relaxed);
                 }
             }
         }
@@ -90,7 +94,7 @@ fn run_all(seeds: &[u64]) -> Vec<(u64, String)> {
     println!("{runs} runs, {events} events, {requests} requests; the slowest healed in {healed}");
     let mut failures = failures.into_inner().unwrap();
     failures.sort();
-    failures
+    (failures, seen.into_inner().unwrap())
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -115,13 +119,26 @@ fn the_store_becomes_equal_to_the_exchange_whatever_happens() {
     let runs = number("OKX_STORE_RUNS").unwrap_or(RUNS);
     let mut seeds = kept();
     seeds.extend(first..first + runs);
-    let failures = run_all(&seeds);
+    let failures_max = number("OKX_STORE_FAILURES").unwrap_or(FAILURES_MAX);
+    let (failures, seen) = run_all(&seeds, failures_max);
     let told: Vec<String> = failures
         .iter()
         .map(|(seed, why)| format!("seed {seed}, see it by make sim SEED={seed}: {why}"))
         .collect();
     let count = seeds.len();
     assert!(told.is_empty(), "{} of {count} runs fail:\n{}", told.len(), told.join("\n"));
+    if runs >= RUNS {
+        assert_all_seen(&seen);
+    }
+}
+
+/// Fails unless the runs had everything in them: what never happens proves nothing.
+fn assert_all_seen(seen: &BTreeSet<String>) {
+    let faults = REST_FAULTS.iter().map(|fault| format!("{fault:?}"));
+    let changes = DRAWN.iter().map(|change| format!("{change:?}"));
+    let all = kinds().into_iter().chain(faults).chain(changes);
+    let missed: Vec<String> = all.filter(|kind| !seen.contains(kind)).collect();
+    assert!(missed.is_empty(), "in none of the runs there was {missed:?}");
 }
 
 /// A seed that fails is worth nothing if it does not fail again.

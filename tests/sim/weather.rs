@@ -4,6 +4,8 @@
 //! Each kind of fault is left out of about half of all runs. Runs that have them all are alike:
 //! nothing lives long enough in them for the rarer states to be reached.
 
+use std::collections::BTreeSet;
+
 use okx_local_store::bar::Bar;
 use okx_local_store::breaker;
 use okx_local_store::keeper::Member;
@@ -134,7 +136,7 @@ pub enum RestFault {
     Stale(Millis),
 }
 
-const REST_FAULTS: [RestFault; 12] = [
+pub const REST_FAULTS: [RestFault; 12] = [
     RestFault::TooMany,
     RestFault::TooManyInside,
     RestFault::Unavailable,
@@ -162,6 +164,8 @@ pub struct Weather {
     /// The base bars that the exchange lost, by the number of the instrument.
     pub holes: Vec<(usize, Millis, Millis)>,
     pub all_history: bool,
+    /// Whether it is not a daemon that keeps the store, but one command after the other.
+    pub is_command: bool,
     pub workers: usize,
     pub per_minute: u32,
     pub link: link::Settings,
@@ -179,6 +183,21 @@ pub struct Weather {
     pub history_lag: i32,
     pub rest: Vec<(RestFault, f64)>,
     pub deeds: Vec<(Millis, Deed)>,
+}
+
+impl Deed {
+    /// What it is, without its numbers.
+    pub fn kind(&self) -> String {
+        let text = format!("{self:?}");
+        let words = text.strip_prefix("Spell(").unwrap_or(&text);
+        words.chars().take_while(char::is_ascii_alphabetic).collect()
+    }
+}
+
+/// The kinds of deeds that there are.
+pub fn kinds() -> BTreeSet<String> {
+    let dice = &mut Dice::new(0);
+    (0..KINDS).map(|kind| deed(dice, kind, 1, 1).kind()).collect()
 }
 
 impl Weather {
@@ -200,6 +219,7 @@ impl Weather {
             members,
             listed,
             all_history: dice.below(8) > 0,
+            is_command: dice.below(8) == 0,
             workers: 1 + dice.below(6),
             per_minute: pick(dice, &[0, 0, 60, 240, 240]) as u32,
             link: link_settings(dice),

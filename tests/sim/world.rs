@@ -1,16 +1,16 @@
 //! A run: the loop that takes event after event, and what the weather does.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use okx_local_store::instrument::Series;
 use okx_local_store::keeper::{Input, Member};
 use okx_local_store::mode::Mode;
 use okx_local_store::span::Spans;
-use okx_local_store::time::{MINUTE, Millis, SECOND};
+use okx_local_store::time::{DAY, MINUTE, Millis, SECOND};
 
 use crate::dice::{Dice, mix};
 use crate::exchange::Exchange;
-use crate::judge::{Judge, compare, compare_mode};
+use crate::judge::{Judge, compare, compare_mode, compare_plan};
 use crate::machine::Machine;
 use crate::process::Process;
 use crate::stage::{Event, Stage, ToClient, ToExchange, Trace, note};
@@ -24,6 +24,8 @@ const HEAL_MS: Millis = 25 * MINUTE;
 const DENIED_MS: Millis = 20 * MINUTE;
 /// and if it has closed a connection over too many series, of which more are tried in an hour.
 const OVERFULL_MS: Millis = 65 * MINUTE;
+/// So long after a bar's end, and two intervals, it is in the store where nothing is wrong.
+const FRESH_MS: Millis = 45 * SECOND;
 /// How often that is looked at.
 const LOOK_MS: Millis = 15 * SECOND;
 /// So often in a row it has to be right.
@@ -38,6 +40,8 @@ pub struct Outcome {
     pub requests: u64,
     pub healed_ms: Millis,
     pub hash: u64,
+    /// The kinds of deeds, of answers that were spoilt, and of changes of modes.
+    pub seen: BTreeSet<String>,
 }
 
 pub struct World {
@@ -48,11 +52,15 @@ pub struct World {
     judge: Judge,
     process: Option<Process>,
     lives: u64,
+    started_at: Millis,
+    /// When that command was started, after everything was well, that has ended well last.
+    done_at: Option<Millis>,
     revised: Vec<(usize, Millis)>,
     /// Commands that want something, and how many there were.
     commands: VecDeque<u64>,
     commanded: u64,
     healed_at: Option<Millis>,
+    seen: BTreeSet<String>,
     looks: u32,
     wrong: Vec<String>,
     patience: Patience,
@@ -71,10 +79,13 @@ impl World {
             judge: Judge::default(),
             process: None,
             lives: 0,
+            started_at: Millis::MIN,
+            done_at: None,
             revised: Vec::new(),
             commands: VecDeque::new(),
             commanded: 1,
             healed_at: None,
+            seen: BTreeSet::new(),
             looks: 0,
             wrong: Vec::new(),
             patience: Patience::of(&weather),
@@ -101,7 +112,10 @@ impl World {
         self.judge.check_spans(&self.store);
         let healed_ms = self.stage.at - self.healed_at.unwrap_or(self.stage.at);
         let (requests, hash) = (self.exchange.requests, self.stage.trace.hash);
-        Outcome { events, requests, healed_ms, hash }
+        let mut seen = std::mem::take(&mut self.seen);
+        seen.extend(self.exchange.struck.iter().map(|fault| format!("{fault:?}")));
+        seen.extend(self.judge.seen.iter().map(|change| format!("{change:?}")));
+        Outcome { events, requests, healed_ms, hash, seen }
     }
 
     fn take(&mut self, event: Event) {
@@ -111,6 +125,7 @@ impl World {
             Event::Deed(deed) => {
                 if self.healed_at.is_none() {
                     note!(self.stage, "weather: {deed:?}");
+                    self.seen.insert(deed.kind());
                     self.act(deed);
                 }
             }
@@ -128,6 +143,9 @@ impl World {
         match what {
             ToClient::Supervisor(wait) => {
                 process.supervise(stage, wait, &mut self.store, &mut self.judge);
+                if let Some(is_well) = process.ending(stage) {
+                    self.end(is_well);
+                }
             }
             ToClient::Writer(wait) => {
                 let place = &mut Place {
@@ -174,6 +192,7 @@ impl World {
             return;
         }
         self.lives += 1;
+        self.started_at = self.stage.at;
         let stage = &mut self.stage;
         note!(stage, "process {} starts", self.lives);
         let wall = stage.machine.wall(stage.at);
@@ -182,6 +201,17 @@ impl World {
         let process =
             Process::start(stage, self.lives, &self.weather, &self.store, &mut self.judge);
         self.process = Some(process);
+    }
+
+    /// A command has ended; the next one comes soon.
+    fn end(&mut self, is_well: bool) {
+        note!(self.stage, "process {} has ended well: {is_well}", self.lives);
+        self.process = None;
+        if is_well && self.healed_at.is_some_and(|at| at <= self.started_at) {
+            self.done_at = Some(self.started_at);
+        }
+        let pause_ms = self.stage.draw(MINUTE);
+        self.stage.post(pause_ms, Event::Start);
     }
 
     /// What happens to the machine waits while that sleeps.
@@ -252,6 +282,9 @@ impl World {
 
     /// Somebody wants something of the process.
     fn order(&mut self, deed: &Deed) {
+        if self.weather.is_command {
+            return;
+        }
         let (stage, store, members) = (&mut self.stage, &self.store, &self.weather.members);
         let Some(process) = &mut self.process else { return };
         match *deed {
@@ -302,6 +335,18 @@ impl World {
         self.healed_at = Some(self.stage.at);
         self.exchange.heal();
         self.stage.machine.correct();
+        self.stage.post(LOOK_MS, Event::Look);
+        if self.weather.is_command {
+            // The next one reads the revised bars again.
+            for (number, ts) in std::mem::take(&mut self.revised) {
+                let series = &self.exchange.series[number].series;
+                let bar = series.bar.grid().bar_at(ts);
+                if let Some(table) = self.store.tables.get_mut(series) {
+                    table.coverage.uncover(bar);
+                }
+            }
+            return;
+        }
         self.start();
         let process = self.process.as_mut().expect("because it was started");
         process.mind.pardon();
@@ -312,20 +357,14 @@ impl World {
             let lost = &Spans::from(series.bar.grid().bar_at(ts));
             process.mind.on(now, Input::Audited { series, lost });
         }
-        self.stage.post(LOOK_MS, Event::Look);
     }
 
     fn look(&mut self) {
-        let at = self.stage.at;
-        let since_ms = at - self.healed_at.unwrap_or(at);
-        let process = self.process.as_ref().expect("because nobody kills it any more");
-        let mind = &process.mind;
+        let since_ms = self.stage.at - self.healed_at.unwrap_or(self.stage.at);
         let mut wrong = Vec::new();
         for number in 0..self.exchange.series.len() {
-            let (judge, store) = (&self.judge, &self.store);
-            if let Err(why) = compare(judge, &mut self.exchange, store, mind, number, at) {
-                let series = &self.exchange.series[number].series;
-                let mode = mind.feed(&series.instrument).map(|feed| feed.switch().mode());
+            let (series, mode) = (self.exchange.series[number].series.clone(), self.mode(number));
+            if let Err(why) = self.look_at(number) {
                 // Who may not poll has to wait for the stream.
                 let waits = mode == Some(Mode::Wait);
                 let patience_ms = if waits { self.patience.stream } else { self.patience.bars };
@@ -333,8 +372,9 @@ impl World {
                 wrong.push(format!("{series}: {why}"));
             }
         }
-        let members = self.weather.members.iter();
-        for member in members {
+        for member in &self.weather.members {
+            let mind = self.process.as_ref().map(|process| &process.mind);
+            let Some(mind) = mind.filter(|_| !self.weather.is_command) else { continue };
             if let Err(why) = compare_mode(&self.exchange, mind, &member.instrument) {
                 assert!(since_ms < self.patience.stream, "{why}");
                 wrong.push(why);
@@ -347,6 +387,26 @@ impl World {
             self.wrong = wrong;
         }
         self.stage.post(LOOK_MS, Event::Look);
+    }
+
+    fn mode(&self, number: usize) -> Option<Mode> {
+        let instrument = &self.exchange.series[number].series.instrument;
+        Some(self.process.as_ref()?.mind.feed(instrument)?.switch().mode())
+    }
+
+    /// What of a series is not as it should be.
+    fn look_at(&mut self, number: usize) -> Result<(), String> {
+        let (store, exchange) = (&self.store, &mut self.exchange);
+        if self.weather.is_command {
+            let at = self.done_at.ok_or("no command has ended well since")?;
+            return compare(exchange, store, number, (at - DAY, at - FRESH_MS));
+        }
+        let (at, series) = (self.stage.at, exchange.series[number].series.clone());
+        let member = self.weather.members.iter().find(|it| it.instrument == series.instrument);
+        let interval_ms = member.map_or(0, |member| member.interval_ms);
+        compare(exchange, store, number, (at - DAY, at - 2 * interval_ms - FRESH_MS))?;
+        let process = self.process.as_ref().ok_or("nobody is there")?;
+        compare_plan(&self.judge, store, &process.mind, &series)
     }
 }
 

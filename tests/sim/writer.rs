@@ -23,7 +23,7 @@ use crate::weather::{Spell, Weather};
 const DRAIN_MAX: usize = 256;
 const STALL_MAX_MS: Millis = 30 * SECOND;
 const BUSY_PAUSE_MAX_MS: Millis = 8 * SECOND;
-const BUSY_PATIENCE_MS: Millis = MINUTE;
+const BUSY_PATIENCE_MS: (Millis, Millis) = (MINUTE, 10 * SECOND);
 const ALONE_MS: Millis = MINUTE;
 /// The most rows of a page, which may come when the queue is almost full.
 const PAGE_ROWS: usize = 300;
@@ -57,6 +57,8 @@ pub struct Writer {
     stall: Option<Stall>,
     committed_at: Option<Millis>,
     queued_max: usize,
+    /// Whether it waits for a disk that is full.
+    is_patient: bool,
     /// Until when a commit lasts.
     busy_until: Millis,
     /// The number of its wait, and the end of that.
@@ -74,6 +76,7 @@ impl Writer {
             stall: None,
             committed_at: None,
             queued_max: weather.queued_max,
+            is_patient: !weather.is_command,
             busy_until: Millis::MIN,
             wait: (0, Millis::MAX),
         }
@@ -230,7 +233,11 @@ impl Writer {
     ) {
         let now = place.now.local;
         note!(stage, "writer: {} cannot be committed: {scope:?}", work.instrument);
+        let patience_ms = if self.is_patient { BUSY_PATIENCE_MS.0 } else { BUSY_PATIENCE_MS.1 };
         match scope {
+            (Scope::WholeDisk, _) if !self.is_patient => {
+                self.give_up(stage, &work, Damage::Disk, place.life);
+            }
             (Scope::WholeDisk, may_be_alone) => {
                 let others_at = self.committed_at.filter(|_| may_be_alone);
                 let alone_ms = work.fails_alone_ms(now, others_at);
@@ -245,7 +252,7 @@ impl Writer {
                     self.stall = Some(Stall { pause_ms, until: now + pause_ms });
                 }
             }
-            (Scope::Busy, _) if work.failing_ms(now) < BUSY_PATIENCE_MS => {
+            (Scope::Busy, _) if work.failing_ms(now) < patience_ms => {
                 self.queue.put_back(now, work, BUSY_PAUSE_MAX_MS);
             }
             (Scope::Busy, _) => self.give_up(stage, &work, Damage::Busy, place.life),
