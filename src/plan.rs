@@ -344,10 +344,17 @@ impl Plan {
             stored.evidence.unconfirmed.iter().copied(),
             |ts| question.target.contains(ts),
         );
-        if let Ask::Window { .. } = question.ask {
-            let rows = &stored.evidence.unconfirmed;
-            self.waiting.give_up(self.grid, question.target, rows, stored.at - GRACE_MS);
-        }
+        let looked_at = match (question.ask, stored.evidence.extent) {
+            (Ask::Window { .. }, _) => question.target,
+            // The newest page tells of all bars above its oldest row. Those below it do not wait
+            // for a confirm, as far as is known: what they are is asked for by itself.
+            (Ask::Newest { .. }, Some((oldest, _))) => {
+                question.target.intersection(Span::new(0, oldest))
+            }
+            _ => Span::new(0, 0),
+        };
+        let rows = &stored.evidence.unconfirmed;
+        self.waiting.give_up(self.grid, looked_at, rows, stored.at - GRACE_MS);
         if let Ask::Newest { until, .. } = question.ask {
             self.hear_newest(ticket, until, stored);
         }
