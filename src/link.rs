@@ -178,8 +178,11 @@ impl Link {
         match order {
             Order::Want(wanted) => {
                 self.capacity.want(now.local, &wanted);
+                let fitted = self.capacity.fit(&self.wanted);
                 let before = std::mem::replace(&mut self.wanted, wanted);
-                self.refuse_overflow(&before);
+                // What is acked is reported once it is not any more.
+                let refused = before.difference(&fitted);
+                self.refuse_overflow(&refused.chain(&self.told).cloned().collect());
                 // Who does not want a series any more needs no report that it is gone.
                 self.told.retain(|series| self.wanted.contains(series));
                 if self.wanted.is_empty() {

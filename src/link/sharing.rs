@@ -99,10 +99,10 @@ impl Link {
         self.refuse_overflow(&BTreeSet::new());
     }
 
-    /// Refuses what does not fit of what was not wanted before.
-    pub(super) fn refuse_overflow(&mut self, before: &BTreeSet<Series>) {
+    /// Refuses what does not fit, apart from that of which it is known.
+    pub(super) fn refuse_overflow(&mut self, known: &BTreeSet<Series>) {
         let fits = self.capacity.fit(&self.wanted);
-        for series in self.wanted.difference(&fits).filter(|series| !before.contains(series)) {
+        for series in self.wanted.difference(&fits).filter(|series| !known.contains(series)) {
             let report = Report::Refused { series: series.clone(), cause: overflow(fits.len()) };
             self.effects.push_back(Effect::Report(report));
         }

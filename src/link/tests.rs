@@ -518,6 +518,18 @@ fn what_does_not_fit_is_refused_anew_after_each_loss() {
 }
 
 #[test]
+fn what_another_series_takes_the_place_of_while_nothing_stands_is_refused() {
+    let mut desk = Desk::new();
+    desk.want(&["A-B", "C-D"]);
+    desk.stand(1);
+    desk.push(1, "A-B");
+    desk.ack(1, &["A-B"]);
+    desk.close(1, 4008);
+    assert_eq!(desk.want(&["C-D"]), NONE, "it fits alone");
+    assert_eq!(desk.want(&["A-B", "C-D"]), ["refused C-D"]);
+}
+
+#[test]
 fn a_close_that_overtakes_the_acknowledgements_is_answered_by_small_steps() {
     let names: Vec<String> = (10..90).map(|n| format!("C{n}-D")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
