@@ -53,6 +53,7 @@ pub struct Exchange {
     pub struck: Vec<RestFault>,
     /// Instruments whose file is damaged.
     pub damaged: BTreeSet<instrument::Instrument>,
+    is_bursty: bool,
     page_cap: usize,
     rules: Rules,
     denials: BTreeMap<String, u32>,
@@ -93,6 +94,7 @@ impl Exchange {
             requests: 0,
             struck: Vec::new(),
             damaged: BTreeSet::new(),
+            is_bursty: weather.is_bursty,
             page_cap: weather.page_cap,
             rules: Rules::new(false),
             denials: BTreeMap::new(),
@@ -125,7 +127,7 @@ impl Exchange {
 
     /// Until when a request that arrives now is held back.
     pub fn held_ms(&self, at: Millis) -> Millis {
-        let held = self.has(at, Spell::Hiccup);
+        let held = self.is_bursty || self.has(at, Spell::Hiccup);
         if held { (HICCUP_MS - at % HICCUP_MS) % HICCUP_MS } else { 0 }
     }
 

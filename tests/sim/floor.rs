@@ -181,8 +181,10 @@ impl Exchange {
         self.lines.clear();
     }
 
-    /// A process is gone, and its connections with it.
+    /// A process is gone, and its connections with it. The next one does not know how many it made
+    /// in its last second: no process starts as fast as here.
     pub fn forget(&mut self, life: u64) {
+        self.connects.clear();
         self.lines.retain(|_, line| line.life != life);
     }
 

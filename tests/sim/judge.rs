@@ -260,10 +260,16 @@ pub fn compare_mode(
     if !switch.wants_stream() || switch.mode() == Mode::Stream {
         return Ok(());
     }
-    // What does not fit on a connection is tried again after an hour.
-    if feed.bars().all(|bar| feed.refusal(bar).is_some_and(|why| why.contains("no more series"))) {
+    // What does not fit on a connection is tried again after an hour, and that is known of it.
+    let overfull = |bar| feed.refusal(bar).is_some_and(|why| why.contains("no more series"));
+    if feed.bars().all(overfull) {
         return Ok(());
     }
+    let unheard = feed.bars().find(|&bar| feed.acked_at(bar).is_none() && !overfull(bar));
     let since = format_time(switch.since());
-    Err(format!("{instrument} is in {:?} since {since}: {}", switch.mode(), switch.cause()))
+    let mode = switch.mode();
+    Err(match unheard {
+        Some(bar) => format!("nothing is heard of {instrument} {bar}, in {mode:?} since {since}"),
+        None => format!("{instrument} is in {mode:?} since {since}: {}", switch.cause()),
+    })
 }

@@ -20,6 +20,7 @@ use okx_local_store::wire::Trouble;
 
 use crate::judge::Judge;
 use crate::machine::Clock;
+use crate::rules::Ask;
 use crate::stage::{Event, Lane, Page, Stage, ToClient, ToExchange, note};
 use crate::store::Store;
 use crate::stream::Stream;
@@ -70,6 +71,7 @@ pub struct Process {
     lazy_ms: Millis,
     latency_ms: Millis,
     per_minute: u32,
+    wanted: Wanted,
 }
 
 struct Flight {
@@ -114,6 +116,7 @@ impl Process {
             lazy_ms: weather.lazy_ms,
             latency_ms: weather.latency_ms,
             per_minute: weather.per_minute,
+            wanted: Wanted::Days(weather.days),
         };
         if weather.is_command {
             process.wake_after(stage, 0);
@@ -140,7 +143,7 @@ impl Process {
     pub fn configure(&mut self, stage: &mut Stage, members: &[Member], store: &Store) {
         let now = self.now(stage);
         let unknown = self.mind.unknown(members.iter().flat_map(|member| member.series()));
-        let lines = unknown.iter().map(|series| line(series, store, now)).collect();
+        let lines = unknown.iter().map(|series| line(series, self.wanted, store, now)).collect();
         self.mind.configure(members, lines, now);
         unknown.iter().for_each(|series| self.audit(stage, series, store));
         self.wake_after(stage, 0);
@@ -150,9 +153,9 @@ impl Process {
     pub fn demand(&mut self, stage: &mut Stage, number: u64, all: &[Series], store: &Store) {
         let now = self.now(stage);
         let unknown = self.mind.unknown(all.iter().cloned());
-        let lines = unknown.iter().map(|series| line(series, store, now)).collect();
+        let lines = unknown.iter().map(|series| line(series, self.wanted, store, now)).collect();
         let wanted: Vec<(Series, Wanted)> =
-            all.iter().map(|series| (series.clone(), Wanted::Days(1))).collect();
+            all.iter().map(|series| (series.clone(), self.wanted)).collect();
         self.mind.demand(number, &wanted, lines);
         all.iter().for_each(|series| self.audit(stage, series, store));
         self.wake_after(stage, 0);
@@ -317,6 +320,7 @@ impl Process {
             Job::Time => okx::TIME_PATH.to_owned(),
             Job::Page { series, endpoint, ask, .. } => okx::page_path(series, *endpoint, *ask),
         };
+        check_path(&job, &path);
         let left = self.now(stage);
         self.flights.insert(ticket, Flight { job, left });
         let life = self.life;
@@ -387,12 +391,12 @@ impl Process {
 }
 
 /// A series with its plan, made from what the store holds.
-fn line(series: &Series, store: &Store, now: Now) -> Line {
+fn line(series: &Series, wanted: Wanted, store: &Store, now: Now) -> Line {
     let found = store.table(series).map(|table| table.resume(series.bar, now.exchange));
     let (grid, coverage, open) =
         found.unwrap_or_else(|| (series.bar.grid(), Default::default(), Vec::new()));
     let history_only = !okx::candles_have(series.bar);
-    let plan = Plan::new(grid, Wanted::Days(1), history_only, coverage, &open);
+    let plan = Plan::new(grid, wanted, history_only, coverage, &open);
     Line::new(series.clone(), plan)
 }
 
@@ -400,9 +404,28 @@ fn line(series: &Series, store: &Store, now: Now) -> Line {
 fn counted_lines(weather: &Weather, store: &Store, now: Now) -> Vec<Line> {
     let series = weather.members.iter().flat_map(|member| member.series());
     let counted = |series: Series| {
-        let mut line = line(&series, store, now);
+        let mut line = line(&series, Wanted::Days(weather.days), store, now);
         line.uncover(&store.table(&series).map(|table| table.holes()).unwrap_or_default());
         line
     };
     series.map(counted).collect()
+}
+
+/// Fails unless a path asks for what is meant: of the bars that it names, exclusive on either side,
+/// the first and the last are those of the window.
+fn check_path(job: &Job, path: &str) {
+    let Job::Page { grid, ask, .. } = job else { return };
+    let meant = ask.window();
+    let asked = Ask::parse(path);
+    let names = |ts| {
+        asked.before.is_none_or(|before| ts > before) && asked.after.is_none_or(|after| ts < after)
+    };
+    let first = grid.ceil(meant.start);
+    assert!(names(first), "{path} leaves out the first bar of {meant}");
+    let below = grid.step(first, -1);
+    assert!(meant.start == 0 || !names(below), "{path} asks for more than {meant}");
+    if asked.after.is_some() {
+        let last = grid.floor(meant.end - 1);
+        assert!(names(last) && !names(grid.next(last)), "{path} ends elsewhere than {meant}");
+    }
 }

@@ -44,6 +44,8 @@ pub enum Deed {
     Unsubscribe(usize),
     /// The machine sleeps.
     Sleep(Millis),
+    /// It sleeps, and its calendar is set back by as much, so that nothing tells of it.
+    Doze(Millis),
     /// Its calendar is set forward, or back.
     Step(Millis),
     /// The process is killed, and the next one started so much later.
@@ -181,6 +183,10 @@ pub struct Weather {
     pub push_ms: Millis,
     pub page_cap: usize,
     pub history_lag: i32,
+    /// How many days of history are wanted.
+    pub days: u32,
+    /// Whether requests are always held back on their way, and arrive together.
+    pub is_bursty: bool,
     pub rest: Vec<(RestFault, f64)>,
     pub deeds: Vec<(Millis, Deed)>,
 }
@@ -231,11 +237,32 @@ impl Weather {
             push_ms: pick(dice, &[3, 8, 20]) * SECOND,
             page_cap: pick(dice, &[300, 300, 100]) as usize,
             history_lag: pick(dice, &[1, 1, 2]) as i32,
+            days: 1,
+            is_bursty: false,
             rest: rest(dice),
             deeds: Vec::new(),
         };
         weather.deeds = deeds(dice, length_ms, weather.members.len(), series);
+        if dice.below(6) == 0 {
+            weather.long(dice);
+        }
         weather
+    }
+
+    /// Makes it a run with much history, which is fetched as fast as the exchange permits over a
+    /// network that holds requests back and lets them go together: that puts limits to the test.
+    fn long(&mut self, dice: &mut Dice) {
+        self.days = 3 + dice.below(3) as u32;
+        self.members.truncate(1);
+        self.members[0].bars.truncate(1);
+        self.members[0].bars[0] = "1m".parse().unwrap();
+        self.members[0].history_days = self.days;
+        self.listed[0] = self.start - 10 * DAY;
+        self.holes.retain(|hole| hole.0 == 0);
+        (self.per_minute, self.workers, self.latency_ms) = (0, 4 + dice.below(3), 390);
+        self.length_ms = self.length_ms.min(4 * MINUTE);
+        self.deeds = deeds(dice, self.length_ms, 1, 1);
+        self.is_bursty = true;
     }
 }
 
@@ -339,7 +366,7 @@ fn deeds(dice: &mut Dice, length_ms: Millis, members: usize, series: usize) -> V
 }
 
 /// The kinds of deeds.
-const KINDS: usize = 39;
+const KINDS: usize = 40;
 
 fn deed(dice: &mut Dice, kind: usize, members: usize, series: usize) -> Deed {
     let (member, one) = (dice.below(members), dice.below(series));
@@ -396,6 +423,7 @@ fn deed(dice: &mut Dice, kind: usize, members: usize, series: usize) -> Deed {
         35 => Deed::Restore,
         36 => Deed::Command,
         37 => Deed::Dismiss,
+        38 => Deed::Doze(pick(dice, &[20, 90, 700]) * SECOND),
         _ => spell(Spell::Slow(pick(dice, &[40, 400, 3_000]))),
     }
 }

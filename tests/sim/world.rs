@@ -232,8 +232,10 @@ impl World {
     }
 
     fn act(&mut self, deed: Deed) {
-        let is_machines =
-            matches!(deed, Deed::Sleep(_) | Deed::Step(_) | Deed::Kill(_) | Deed::Tamper(_));
+        let is_machines = matches!(
+            deed,
+            Deed::Sleep(_) | Deed::Doze(_) | Deed::Step(_) | Deed::Kill(_) | Deed::Tamper(_)
+        );
         if is_machines && self.waits_for_the_machine(|| Event::Deed(deed.clone())) {
             return;
         }
@@ -241,6 +243,10 @@ impl World {
         match deed {
             Deed::Sleep(length_ms) => stage.machine.sleep(stage.at, length_ms),
             Deed::Step(by_ms) => stage.machine.step(by_ms),
+            Deed::Doze(length_ms) => {
+                stage.machine.sleep(stage.at, length_ms);
+                stage.machine.step(-length_ms);
+            }
             Deed::Kill(down_ms) => {
                 self.kill();
                 self.stage.post(down_ms, Event::Start);
@@ -361,6 +367,7 @@ impl World {
 
     fn look(&mut self) {
         let since_ms = self.stage.at - self.healed_at.unwrap_or(self.stage.at);
+        self.mend();
         let mut wrong = Vec::new();
         for number in 0..self.exchange.series.len() {
             let (series, mode) = (self.exchange.series[number].series.clone(), self.mode(number));
@@ -376,7 +383,9 @@ impl World {
             let mind = self.process.as_ref().map(|process| &process.mind);
             let Some(mind) = mind.filter(|_| !self.weather.is_command) else { continue };
             if let Err(why) = compare_mode(&self.exchange, mind, &member.instrument) {
-                assert!(since_ms < self.patience.stream, "{why}");
+                let unheard = why.starts_with("nothing is heard");
+                let patience_ms = if unheard { self.patience.bars } else { self.patience.stream };
+                assert!(since_ms < patience_ms, "{why}");
                 wrong.push(why);
             }
         }
@@ -389,6 +398,16 @@ impl World {
         self.stage.post(LOOK_MS, Event::Look);
     }
 
+    /// Whoever is in charge has files taken up again that were given up before all was well.
+    fn mend(&mut self) {
+        let Some(process) = &mut self.process else { return };
+        let mut members = self.weather.members.iter();
+        if members.any(|member| process.mind.quarantine(&member.instrument).is_some()) {
+            process.mind.pardon();
+            process.configure(&mut self.stage, &self.weather.members, &self.store);
+        }
+    }
+
     fn mode(&self, number: usize) -> Option<Mode> {
         let instrument = &self.exchange.series[number].series.instrument;
         Some(self.process.as_ref()?.mind.feed(instrument)?.switch().mode())
@@ -397,14 +416,16 @@ impl World {
     /// What of a series is not as it should be.
     fn look_at(&mut self, number: usize) -> Result<(), String> {
         let (store, exchange) = (&self.store, &mut self.exchange);
+        let wanted_ms = Millis::from(self.weather.days) * DAY;
         if self.weather.is_command {
             let at = self.done_at.ok_or("no command has ended well since")?;
-            return compare(exchange, store, number, (at - DAY, at - FRESH_MS));
+            return compare(exchange, store, number, (at - wanted_ms, at - FRESH_MS));
         }
         let (at, series) = (self.stage.at, exchange.series[number].series.clone());
         let member = self.weather.members.iter().find(|it| it.instrument == series.instrument);
         let interval_ms = member.map_or(0, |member| member.interval_ms);
-        compare(exchange, store, number, (at - DAY, at - 2 * interval_ms - FRESH_MS))?;
+        let end = at - 2 * interval_ms - FRESH_MS;
+        compare(exchange, store, number, (at - wanted_ms, end))?;
         let process = self.process.as_ref().ok_or("nobody is there")?;
         compare_plan(&self.judge, store, &process.mind, &series)
     }
