@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?= --help
 
 .DEFAULT_GOAL := help
-.PHONY: help build check fmt clippy test sim crash soak audit docs demo run record install clean
+.PHONY: help build check fmt clippy test sim crash soak bench audit docs demo run record install clean
 
 help: ## list what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,12 @@ crash: ## kill 200 processes at any moment, and hold what they leave against wha
 soak: ## five minutes of every fault, against 20 instruments; hours by SOAK_S=36000
 	OKX_STORE_STORM_S=$(SOAK_S) OKX_STORE_SEED=$(SEED) \
 		$(CARGO) test --release --locked --test suite -- --nocapture --exact faults::the_storm
+
+# Which lines to measure, as in: make bench ONLY="upsert query"; all of them unless told.
+ONLY ?=
+
+bench: ## measure how fast it is, beside the limits; needs the sqlite3 shell
+	@ONLY="$(ONLY)" $(CARGO) bench --locked --bench limits
 
 # An audit that cannot be made fails; one without the list of known holes, which is fetched from the
 # network, is made and says what was left out.
