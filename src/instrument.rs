@@ -26,6 +26,22 @@ const NAME_MAX: usize = 40;
 pub struct Instrument(Arc<str>);
 
 impl Instrument {
+    /// Takes a name that is spelt as the exchange spells it, and no other.
+    ///
+    /// ```
+    /// use okx_local_store::instrument::Instrument;
+    ///
+    /// assert_eq!(Instrument::spelt("BTC-USDT"), "btc/usdt".parse().ok());
+    /// assert_eq!(Instrument::spelt("btc/usdt"), None);
+    /// ```
+    pub fn spelt(name: &str) -> Option<Instrument> {
+        let is_letter = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+        let word = |part: &str| !part.is_empty() && part.bytes().all(is_letter);
+        let parts = name.split('-').count();
+        let sound = (2..=5).contains(&parts) && name.split('-').all(word);
+        (sound && name.len() <= NAME_MAX).then(|| Instrument(name.into()))
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -75,13 +91,7 @@ impl FromStr for Instrument {
             }
             None => upper.replace('/', "-"),
         };
-        let parts: Vec<&str> = name.split('-').collect();
-        let word = |part: &&str| {
-            !part.is_empty()
-                && part.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
-        };
-        let sound = (2..=5).contains(&parts.len()) && parts.iter().all(word);
-        if sound && name.len() <= NAME_MAX { Ok(Instrument(name.into())) } else { Err(bad()) }
+        Instrument::spelt(&name).ok_or_else(bad)
     }
 }
 

@@ -130,30 +130,30 @@ impl Page {
     /// answer. Rows outside what was asked for are refused: they can only be a mistake of a proxy.
     pub fn new(ask: Ask, answered: Vec<Candle>, mut refused: Vec<Refused>) -> Page {
         let window = ask.window();
-        let mut rows: BTreeMap<Millis, Candle> = BTreeMap::new();
-        for row in answered {
-            if !window.contains(row.ts) {
+        let mut rows = answered;
+        rows.retain(|row| {
+            let is_inside = window.contains(row.ts);
+            if !is_inside {
                 let why = "it lies outside of what was asked for".to_owned();
                 refused.push(Refused { ts: Some(row.ts), why });
-            } else if !rows.get(&row.ts).is_some_and(|known| known.confirmed && !row.confirmed) {
-                rows.insert(row.ts, row);
             }
+            is_inside
+        });
+        // The exchange answers newest first.
+        if rows.is_sorted_by(|row, next| row.ts > next.ts) {
+            rows.reverse();
         }
-        Page { origin: Origin::Answer(ask), rows: rows.into_values().collect(), refused }
+        let rows = in_order(rows, |known, row| known.confirmed && !row.confirmed);
+        Page { origin: Origin::Answer(ask), rows, refused }
     }
 
     /// Puts pushed states into order, given as they came. Of two states of one bar the one stays
     /// that would stay in the store.
     pub fn pushed(states: Vec<Candle>, refused: Vec<Refused>) -> Page {
-        let mut rows: BTreeMap<Millis, Candle> = BTreeMap::new();
         let state = |candle| State { candle, source: Source::Stream, updated_at: 0 };
-        for row in states {
-            let stays = |known: &Candle| state(*known).hear(&state(row)) == Verdict::Keep;
-            if !rows.get(&row.ts).is_some_and(stays) {
-                rows.insert(row.ts, row);
-            }
-        }
-        Page { origin: Origin::Push, rows: rows.into_values().collect(), refused }
+        let stays =
+            |known: &Candle, row: &Candle| state(*known).hear(&state(*row)) == Verdict::Keep;
+        Page { origin: Origin::Push, rows: in_order(states, stays), refused }
     }
 
     /// What this page proves.
@@ -201,22 +201,39 @@ impl Page {
             (_, None) => return,
         };
         evidence.vouched.insert(Span::new(start, end));
-        evidence.absent.insert(Span::new(start, end));
+        let mut expected = start;
         for row in &self.rows {
             let bar = grid.bar_at(row.ts);
             // A row off the grid is nobody's: it must not hide that the bars around it are absent.
             if on(grid, row.ts) {
-                evidence.absent.remove(bar);
+                evidence.absent.insert(Span::new(expected, bar.start));
+                expected = bar.end;
             }
             if !row.confirmed {
                 evidence.vouched.remove(bar);
             }
         }
+        evidence.absent.insert(Span::new(expected, end));
         for ts in self.refused.iter().filter_map(|row| row.ts) {
             evidence.vouched.remove(grid.bar_at(ts));
             evidence.absent.remove(grid.bar_at(ts));
         }
     }
+}
+
+/// Rows by their time, each bar once: `stays` tells whether the known state of one does, or the one
+/// that came later. Nearly all come in order, which costs nothing but a look.
+fn in_order(rows: Vec<Candle>, stays: impl Fn(&Candle, &Candle) -> bool) -> Vec<Candle> {
+    if rows.is_sorted_by(|row, next| row.ts < next.ts) {
+        return rows;
+    }
+    let mut by_time: BTreeMap<Millis, Candle> = BTreeMap::new();
+    for row in rows {
+        if !by_time.get(&row.ts).is_some_and(|known| stays(known, &row)) {
+            by_time.insert(row.ts, row);
+        }
+    }
+    by_time.into_values().collect()
 }
 
 /// Whether a row stands for a bar of the grid. Months are kept where the calendar has them.

@@ -328,8 +328,7 @@ impl<T> Frame<'_, T> {
 fn series(channel: &str, instrument: &str) -> Option<Series> {
     let name = channel.strip_prefix(CHANNEL)?;
     let bar = Bar::all().find(|bar| bar.name() == name)?;
-    let found = instrument.parse().ok().filter(|found: &Instrument| found.as_str() == instrument);
-    Some(Series { instrument: found?, bar })
+    Some(Series { instrument: Instrument::spelt(instrument)?, bar })
 }
 
 /// The series that an error names in its message: `… channel:candle1m,instId:NOPE-USDT doesn't …`.
