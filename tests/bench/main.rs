@@ -9,6 +9,9 @@ mod exchange;
 
 mod candles;
 mod command;
+mod daemon;
+mod intake;
+mod live;
 mod measure;
 mod process;
 mod store;
@@ -26,7 +29,7 @@ use yard::Yard;
 type Measure = fn(&Yard) -> Result<Vec<Line>, String>;
 
 /// What there is to measure, by the words of `ONLY`.
-const LINES: [(&str, Measure); 8] = [
+const LINES: [(&str, Measure); 12] = [
     ("upsert", store::upsert),
     ("single", store::one_row_per_commit),
     ("reads", store::reads),
@@ -35,6 +38,10 @@ const LINES: [(&str, Measure); 8] = [
     ("decode", wire::decode),
     ("version", command::version),
     ("size", command::size),
+    ("intake", intake::intake),
+    ("crowd", live::crowd),
+    ("calm", live::calm),
+    ("instruments", live::instruments),
 ];
 
 fn main() -> ExitCode {

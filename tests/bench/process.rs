@@ -40,7 +40,8 @@ pub fn peak_bytes(pid: u32) -> Option<u64> {
     status_bytes(pid, "VmHWM:")
 }
 
-fn status_bytes(pid: u32, key: &str) -> Option<u64> {
+/// A line of what the system tells of a process, bytes.
+pub fn status_bytes(pid: u32, key: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
