@@ -6,9 +6,10 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never};
 
+use crate::audience::Audience;
 use crate::auditor::Auditor;
 use crate::control::Action;
-use crate::desk::{Desk, DeskHandle};
+use crate::desk::{Call, Desk, DeskHandle};
 use crate::engine::{EngineError, Setup, io_error};
 use crate::http::Http;
 use crate::instrument::Series;
@@ -54,6 +55,18 @@ pub struct Live {
     pub audits: Receiver<Series>,
     /// Where commands come to.
     pub desk: Option<Desk>,
+    /// What they and the program around this ask for.
+    pub calls: (Sender<Call>, Receiver<Call>),
+    /// Who else hears of what is on disk.
+    pub audience: Arc<Audience>,
+}
+
+/// Where the wish to stop comes from.
+pub enum Wishes {
+    /// From the process's signals, which end the process no longer then.
+    Signals,
+    /// From the program around this, whose signals are its own.
+    Program(Receiver<Signal>),
 }
 
 /// The threads.
@@ -72,6 +85,7 @@ impl Crew {
         setup: &Setup,
         http: &Http,
         clock: &Arc<Clock>,
+        wishes: Wishes,
         live: Option<Live>,
     ) -> Result<(Crew, Ports), EngineError> {
         let (exits, ends) = bounded(EXITS_WAITING);
@@ -79,9 +93,13 @@ impl Crew {
         let hurry = Arc::new(AtomicBool::new(false));
         let room = live.as_ref().map_or(PAGES_WAITING, |live| live.rows_waiting);
         let (notes, orders) = bounded(room);
-        let receipts = crew.start_writer(setup, clock, orders, &hurry, live.is_some())?;
+        let audience = live.as_ref().map(|live| live.audience.clone());
+        let receipts = crew.start_writer(setup, clock, orders, &hurry, audience)?;
         let (actions, reports) = crew.start_pollers(setup, http, clock, &notes)?;
-        let signals = crew.listen(live.is_some());
+        let signals = match wishes {
+            Wishes::Signals => crew.listen(live.is_some()),
+            Wishes::Program(wishes) => wishes,
+        };
         let mut ports = Ports {
             actions: Some(actions),
             stream: None,
@@ -109,7 +127,7 @@ impl Crew {
         clock: &Arc<Clock>,
         orders: Receiver<Order>,
         hurry: &Arc<AtomicBool>,
-        patient: bool,
+        audience: Option<Arc<Audience>>,
     ) -> Result<Receiver<Receipt>, EngineError> {
         let (receipts, heard) = bounded(RECEIPTS_WAITING);
         let writer = Writer {
@@ -118,7 +136,8 @@ impl Crew {
             orders,
             receipts,
             commit_interval_ms: setup.commit_interval_ms,
-            patient,
+            patient: audience.is_some(),
+            audience: audience.unwrap_or_default(),
             hurry: hurry.clone(),
         };
         self.writer = Some(self.spawn(writer::NAME, move || writer.run())?);
@@ -202,10 +221,12 @@ impl Crew {
         self.spawn("audit", move || auditor.run())?;
         ports.audits = heard;
 
+        let (asked, calls) = live.calls;
         if let Some(desk) = live.desk {
-            let (handle, calls) = desk.start(&self.exits).map_err(io_error("start a thread"))?;
-            (self.desk, ports.calls) = (Some(handle), calls);
+            let handle = desk.start(&self.exits, &asked).map_err(io_error("start a thread"))?;
+            self.desk = Some(handle);
         }
+        ports.calls = calls;
         Ok(())
     }
 

@@ -1,4 +1,5 @@
-//! The daemon, from the lock to the last commit.
+//! The daemon, from the lock to the last commit: on the main thread of a process of its own, or on
+//! a thread of a program that hosts it.
 //!
 //! Everything that can be refused is refused before the first thread is started: the configuration,
 //! the addresses, a second daemon, a folder that takes no file. From then on losing the exchange is
@@ -7,17 +8,20 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Sender, bounded};
 use log::{info, warn};
 
+use crate::audience::Audience;
 use crate::backoff::Random;
 use crate::breaker;
 use crate::config::Config;
 use crate::control::Control;
-use crate::crew::{Crew, Live, TO_AUDIT};
-use crate::desk::Desk;
+use crate::crew::{Crew, Live, TO_AUDIT, Wishes};
+use crate::desk::{CALLS_WAITING, Call, Desk};
 use crate::engine::{EngineError, Ground, Setup, io_error};
+use crate::grants::Grants;
 use crate::http::Http;
 use crate::keeper::Keeper;
 use crate::link::{self, Link};
@@ -27,7 +31,8 @@ use crate::session;
 use crate::snapshot::Snapshot;
 use crate::socket::{SocketError, SocketOptions};
 use crate::steward::{Reload, Steward};
-use crate::supervisor::{Ending, Supervisor};
+use crate::supervisor::{Ending, Ports, Supervisor};
+use crate::time::Clock;
 
 /// What a daemon starts from.
 pub struct Start {
@@ -39,6 +44,10 @@ pub struct Start {
     pub reload: Reload,
     /// Whether old history is fetched from the start.
     pub all_history: bool,
+    /// Where the wish to stop comes from.
+    pub wishes: Wishes,
+    /// Who else hears of what is on disk.
+    pub audience: Arc<Audience>,
 }
 
 /// Why a daemon does not start.
@@ -87,60 +96,101 @@ impl fmt::Display for DaemonError {
 
 impl std::error::Error for DaemonError {}
 
+/// A daemon whose threads work, but for the one that leads them.
+pub struct Daemon {
+    mind: Keeper,
+    ports: Ports,
+    clock: Arc<Clock>,
+    grants: Grants,
+    steward: Steward,
+    crew: Crew,
+    lock: Lock,
+}
+
 /// Runs until a signal or a bug ends it. What was acknowledged is on disk then.
 pub fn run(start: Start) -> Result<Ending, DaemonError> {
-    let Start { setup, config, reload, all_history } = start;
-    if !config.enable_auto_sync {
-        return Err(DaemonError::Disabled);
-    }
+    let (daemon, calls) = Daemon::begin(start)?;
+    // Nobody calls but from outside.
+    drop(calls);
+    Ok(daemon.run())
+}
+
+/// How to connect to the stream.
+fn socket_options(config: &Config) -> Result<SocketOptions, DaemonError> {
     let url = format!("{}{STREAM_PATH}", config.ws_url());
     let timeout_ms = config.websocket.connection_timeout_ms;
-    let socket = SocketOptions::new(&url, config.ca_file.as_deref(), timeout_ms)
-        .map_err(DaemonError::Stream)?;
-    if let Some(pid) = running(&setup) {
-        return Err(DaemonError::Running { pid });
-    }
-    let http = Http::new(&setup.http).map_err(EngineError::Http).map_err(DaemonError::Engine)?;
-    let lock = Lock::take(&setup.data_dir).map_err(EngineError::Lock);
-    let lock = lock.map_err(DaemonError::Engine)?;
-    lock.sign_as_daemon().map_err(io_error("sign the lock")).map_err(DaemonError::Engine)?;
-    Snapshot::try_place(&setup.data_dir)
-        .map_err(|source| DaemonError::Folder { data_dir: setup.data_dir.clone(), source })?;
-    let instruments = config.instruments.iter().map(|known| &known.instrument);
-    let mut ground = Ground::prepare(&setup, instruments).map_err(DaemonError::Engine)?;
-    let now = ground.clock.now();
-    introduce(&config);
+    SocketOptions::new(&url, config.ca_file.as_deref(), timeout_ms).map_err(DaemonError::Stream)
+}
 
-    let (to_audit, audits) = bounded(TO_AUDIT);
-    let stream_seed = ground.random.below(u64::MAX);
-    let control = Control::new(Vec::new(), setup.workers, ground.budget, ground.random, now);
-    let mut mind = Keeper::new(control.endless());
-    if !all_history {
-        mind = mind.without_old_history();
+impl Daemon {
+    /// Starts it; gives beside it where the program around it may put its requests.
+    pub fn begin(start: Start) -> Result<(Daemon, Sender<Call>), DaemonError> {
+        let Start { setup, config, reload, all_history, wishes, audience } = start;
+        if !config.enable_auto_sync {
+            return Err(DaemonError::Disabled);
+        }
+        let socket = socket_options(&config)?;
+        if let Some(pid) = running(&setup) {
+            return Err(DaemonError::Running { pid });
+        }
+        let http =
+            Http::new(&setup.http).map_err(EngineError::Http).map_err(DaemonError::Engine)?;
+        let lock = Lock::take(&setup.data_dir).map_err(EngineError::Lock);
+        let lock = lock.map_err(DaemonError::Engine)?;
+        lock.sign_as_daemon().map_err(io_error("sign the lock")).map_err(DaemonError::Engine)?;
+        Snapshot::try_place(&setup.data_dir)
+            .map_err(|source| DaemonError::Folder { data_dir: setup.data_dir.clone(), source })?;
+        let instruments = config.instruments.iter().map(|known| &known.instrument);
+        let mut ground = Ground::prepare(&setup, instruments).map_err(DaemonError::Engine)?;
+        let now = ground.clock.now();
+        introduce(&config);
+
+        let (to_audit, audits) = bounded(TO_AUDIT);
+        let stream_seed = ground.random.below(u64::MAX);
+        let control = Control::new(Vec::new(), setup.workers, ground.budget, ground.random, now);
+        let mut mind = Keeper::new(control.endless());
+        if !all_history {
+            mind = mind.without_old_history();
+        }
+        let settings = link_settings(&config, &setup);
+        let rows_waiting = config.websocket.buffer_size;
+        let mut steward = Steward::new(setup.clone(), config, reload, to_audit);
+        let (asked, calls) = bounded(CALLS_WAITING);
+        let live = Live {
+            socket,
+            link: Link::new(settings, Random::new(stream_seed)),
+            rows_waiting,
+            to_audit: steward.configure(&mut mind, now),
+            audits,
+            desk: open_desk(&setup),
+            calls: (asked.clone(), calls),
+            audience,
+        };
+        let (crew, ports) = Crew::start(&setup, &http, &ground.clock, wishes, Some(live))
+            .map_err(DaemonError::Engine)?;
+        let Ground { clock, grants, .. } = ground;
+        Ok((Daemon { mind, ports, clock, grants, steward, crew, lock }, asked))
     }
-    let settings = link_settings(&config, &setup);
-    let rows_waiting = config.websocket.buffer_size;
-    let mut steward = Steward::new(setup.clone(), config, reload, to_audit);
-    let live = Live {
-        socket,
-        link: Link::new(settings, Random::new(stream_seed)),
-        rows_waiting,
-        to_audit: steward.configure(&mut mind, now),
-        audits,
-        desk: open_desk(&setup),
-    };
-    let (crew, ports) =
-        Crew::start(&setup, &http, &ground.clock, Some(live)).map_err(DaemonError::Engine)?;
-    let (clock, grants, chores) = (&ground.clock, ground.grants, &mut steward);
-    let ending = Supervisor { mind, ports, clock, grants, chores }.run();
-    crew.join(&ending);
-    drop(lock);
-    info!(target: "daemon", "stopped");
-    Ok(ending)
+
+    /// The clocks, which go on.
+    pub fn clock(&self) -> Arc<Clock> {
+        self.clock.clone()
+    }
+
+    /// Leads it until it is to stop or a bug ends it.
+    pub fn run(self) -> Ending {
+        let Daemon { mind, ports, clock, grants, mut steward, crew, lock } = self;
+        let chores = &mut steward;
+        let ending = Supervisor { mind, ports, clock: &clock, grants, chores }.run();
+        crew.join(&ending);
+        drop(lock);
+        info!(target: "daemon", "stopped");
+        ending
+    }
 }
 
 /// The daemon that holds the lock, if one does. A command that holds it ends soon.
-fn running(setup: &Setup) -> Option<u32> {
+pub fn running(setup: &Setup) -> Option<u32> {
     Lock::holder(&setup.data_dir).filter(|holder| holder.is_daemon).map(|holder| holder.pid)
 }
 

@@ -34,10 +34,10 @@ pub const THREADS: usize = 2 + CLERKS;
 /// Clients that are served at once. A person has one or two; a script that has more can wait.
 const CLERKS: usize = 8;
 /// Calls that wait for the supervisor: each clerk has one at most.
-const CALLS_WAITING: usize = CLERKS;
+pub const CALLS_WAITING: usize = CLERKS;
 /// Answers that wait for a client: the last one, and a few views of the way there. A slow client
 /// misses some views, which the next one makes good.
-const ANSWERS_WAITING: usize = 4;
+pub const ANSWERS_WAITING: usize = 4;
 /// How long a client may take to say what it wants, and to take an answer.
 const PATIENCE_MS: Millis = 5 * SECOND;
 /// How often a clerk looks whether its client is still there, and whether it is to end.
@@ -141,8 +141,7 @@ impl Desk {
     /// # Errors
     ///
     /// A thread cannot be started.
-    pub fn start(self, exits: &Sender<Exit>) -> io::Result<(DeskHandle, Receiver<Call>)> {
-        let (calls, heard) = bounded(CALLS_WAITING);
+    pub fn start(self, exits: &Sender<Exit>, calls: &Sender<Call>) -> io::Result<DeskHandle> {
         // Nothing is ever sent by these two: the end of one side is the message.
         let ((stop, stopped), (present, gone)) = (bounded(0), bounded(0));
         // A connection for each clerk that is free, so it never waits there.
@@ -171,7 +170,7 @@ impl Desk {
             failing: false,
         };
         thread::spawn("desk", exits, move || porter.run())?;
-        Ok((DeskHandle { stop: Some(stop), gone, _file: self.file }, heard))
+        Ok(DeskHandle { stop: Some(stop), gone, _file: self.file })
     }
 }
 

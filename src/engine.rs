@@ -10,7 +10,7 @@ use crate::bar::Grid;
 use crate::config::Config;
 use crate::control::{Control, Line};
 use crate::coverage::Coverage;
-use crate::crew::Crew;
+use crate::crew::{Crew, Wishes};
 use crate::grants::Grants;
 use crate::http::{Http, HttpError, HttpOptions};
 use crate::instrument::{Instrument, Series};
@@ -117,7 +117,7 @@ pub fn run(
     // waited for.
     let http = Http::new(&setup.http).map_err(EngineError::Http)?;
     let lock = Lock::take(&setup.data_dir).map_err(EngineError::Lock)?;
-    run_under(lock, &http, setup, wanted, watch)
+    run_under(lock, &http, setup, Wishes::Signals, wanted, watch)
 }
 
 /// The same for whoever has the lock of the folder already, and made the connection from
@@ -126,6 +126,7 @@ pub fn run_under(
     lock: Lock,
     http: &Http,
     setup: &Setup,
+    wishes: Wishes,
     wanted: &[(Series, Wanted)],
     watch: &mut dyn FnMut(&Control, Now),
 ) -> Result<Outcome, EngineError> {
@@ -134,7 +135,7 @@ pub fn run_under(
         let line = |(series, wanted): &_| line(setup, series, *wanted, now, Trust::Rows);
         wanted.iter().map(line).collect()
     };
-    carry_out(lock, http, setup, instruments, lines, watch)
+    carry_out(lock, http, setup, wishes, instruments, lines, watch)
 }
 
 /// Fetches closed bars of a series once more, stored or not, and takes over what the exchange has.
@@ -151,13 +152,15 @@ pub fn recheck_under(
         line.uncover(spans);
         vec![line]
     };
-    carry_out(lock, http, setup, std::iter::once(&series.instrument), lines, watch)
+    let instruments = std::iter::once(&series.instrument);
+    carry_out(lock, http, setup, Wishes::Signals, instruments, lines, watch)
 }
 
 fn carry_out<'a>(
     lock: Lock,
     http: &Http,
     setup: &Setup,
+    wishes: Wishes,
     instruments: impl Iterator<Item = &'a Instrument>,
     lines: impl FnOnce(Now) -> Vec<Line>,
     watch: &mut dyn FnMut(&Control, Now),
@@ -166,7 +169,7 @@ fn carry_out<'a>(
     let now = ground.clock.now();
     let lines = lines(now);
     let control = Control::new(lines, setup.workers, ground.budget, ground.random, now);
-    let (crew, ports) = Crew::start(setup, http, &ground.clock, None)?;
+    let (crew, ports) = Crew::start(setup, http, &ground.clock, wishes, None)?;
     let (clock, grants) = (&ground.clock, ground.grants);
     let chores = &mut Watch(watch);
     let mut supervisor = Supervisor { mind: Keeper::new(control), ports, clock, grants, chores };

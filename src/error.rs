@@ -10,6 +10,7 @@ use crate::daemon::DaemonError;
 use crate::engine::EngineError;
 use crate::inquiry::InquiryError;
 use crate::instrument::{Instrument, InstrumentError, Series};
+use crate::lock::LockError;
 use crate::okx::CredentialsError;
 use crate::store::{Scope, StoreError};
 use crate::time::{Millis, format_time};
@@ -121,6 +122,8 @@ pub enum Error {
     Fetch(String),
     /// It was stopped, by whoever watches it or by the end of the engine.
     Stopped,
+    /// The engine was told to stop and has not ended yet: a commit hangs. It ends by itself.
+    Stopping,
     /// A thread has panicked; these were its words.
     Bug(String),
 }
@@ -144,10 +147,18 @@ impl Error {
             Error::Inquiry(InquiryError::Trouble(trouble)) => trouble.policy() != Policy::Permanent,
             Error::Inquiry(InquiryError::Http(_)) => false,
             Error::Io { .. } | Error::Engine(_) | Error::Inquiry(_) => true,
-            Error::Fetch(_) | Error::Stopped => true,
+            Error::Fetch(_) | Error::Stopped | Error::Stopping => true,
             _ => false,
         };
         if retry { Remedy::Retry } else { Remedy::Mend }
+    }
+
+    /// The folder is held by somebody, as the lock tells.
+    pub(crate) fn lock(error: LockError) -> Error {
+        match error {
+            LockError::Held { data_dir, pid } => Error::Held { data_dir, pid, is_daemon: false },
+            error => Error::Engine(EngineError::Lock(error)),
+        }
     }
 }
 
@@ -193,6 +204,9 @@ impl fmt::Display for Error {
             }
             Error::Fetch(words) => f.write_str(words),
             Error::Stopped => f.write_str("stopped; what was stored before that stays"),
+            Error::Stopping => f.write_str(
+                "the sync engine has not stopped yet, because a commit hangs; it ends by itself",
+            ),
             Error::Bug(words) => write!(f, "a bug: {words}"),
         }
     }

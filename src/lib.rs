@@ -6,17 +6,24 @@
 //! [`bar`], [`candle`], [`span`], [`instrument`], [`time`] and [`coverage`]; files are read by
 //! [`store::read::Reader`] without it. All else serves the program and may change with it.
 //!
-//! ```no_run
-//! use okx_local_store::{OkxLocalStore, store::query::Selection};
+//! This keeps what `config.json` names fresh, and prints each minute of BTC-USDT once it is closed
+//! and on disk:
 //!
-//! let store = OkxLocalStore::open("config.json")?;
-//! let (btc, hour) = ("BTC-USDT".parse()?, "1h".parse()?);
-//! for candle in store.query().recent_candles(&btc, hour, 24)? {
-//!     println!("{} {}", candle.ts, candle.close);
-//! }
-//! let file = "btc.csv".as_ref();
-//! store.query().export_to_csv(&btc, hour, file, Selection::Days(365))?;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```no_run
+//! use okx_local_store::time::format_time;
+//! use okx_local_store::{OkxLocalStore, Updates};
+//! # use std::io::Write;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! #     let mut out = std::io::stdout();
+//!     let store = OkxLocalStore::open("config.json")?;
+//!     let minutes = store.subscribe(&"BTC-USDT".parse()?, "1m".parse()?, Updates::Closed);
+//!     store.start()?;
+//!     for minute in minutes {
+//!         writeln!(out, "{} {}", format_time(minute.ts), minute.close)?;
+//!     }
+//! #     Ok(store.stop()?)
+//! # }
 //! ```
 //!
 //! # Layers
@@ -27,12 +34,12 @@
 //! |---|---|---|
 //! | faces | `local` `cli` `main` | talk to programs, people and scripts |
 //! | assembly | `engine` `daemon` `crew` `supervisor` `steward` | start, stop, put together |
-//! |  | `inquiry` `config` `logging` `error` |  |
+//! |  | `hosted` `inquiry` `config` `logging` `error` |  |
 //! |  | `house` `query` `survey` `market` | look at what is stored |
 //! |  | `export` `draft` | and write it down |
 //! | threads | `poller` `stream` `writer` `auditor` `desk` `signal` | carry out, one loop each |
 //! | edges | `http` `socket` `proxy` `roots` `thread` | all I/O there is: the network |
-//! |  | `store` `grants` `lock` `lines` `board` `csv` | and the disk |
+//! |  | `store` `grants` `lock` `lines` `board` `csv` `audience` | and the disk |
 //! | brains | `keeper` `feed` `control` `plan` `mode` | only decide: what is kept |
 //! |  | `link` `session` `breaker` `queue` | how it comes and is written |
 //! |  | `limit` `backoff` `view` `request` | how often, and what is told |
@@ -60,7 +67,8 @@
 //! pollers, stream, auditor, desk, signal ────────────────▶ supervisor
 //! ```
 //!
-//! A one-shot command has the upper row and `signal`; a daemon has all of them. Each thread's loop
+//! A one-shot command has the upper row and `signal`; a daemon has all of them; in a program of
+//! somebody else's all but `signal`, and the supervisor is a thread of its own. Each thread's loop
 //! is the only place where it waits, and a mind without I/O decides for it: `keeper` for the
 //! supervisor, `link` for the stream, `queue` for the writer.
 //!
@@ -74,9 +82,10 @@
 //! | receipts | writer, supervisor | 256 | waits | everything is on disk |
 //! | to count | steward, auditor | 10,000 series | never waits | the run is over |
 //! | counts | auditor, supervisor | 16 | waits | – |
-//! | signals | signal, supervisor | 4 | never waits | – |
-//! | calls | desk, supervisor | one per clerk | gives up after 5 s | the desk is closed |
+//! | signals | signal or `hosted`, supervisor | 4 | never waits | – |
+//! | calls | desk and `hosted`, supervisor | one per clerk | waits; the desk 5 s | all are gone |
 //! | answers | supervisor, one clerk | 4 | never waits | the last one, or the client is gone |
+//! | candles | writer, a subscriber | 1,024 | never waits | it is full, or the run is over |
 //! | exits | every thread, supervisor | 64 | never waits | – |
 //!
 //! The writer's channel holds `buffer_size` orders in a daemon. When it is full the pollers wait,
@@ -174,6 +183,8 @@ pub mod store;
 pub mod time;
 
 // Public for the program and its tests, not for embedding.
+#[doc(hidden)]
+pub mod audience;
 #[doc(hidden)]
 pub mod auditor;
 #[doc(hidden)]
@@ -277,16 +288,19 @@ pub mod writer;
 
 mod analysis;
 mod error;
+mod hosted;
 mod local;
 mod query;
 
 pub use crate::analysis::{DailySummary, Return, Volatility};
+pub use crate::audience::{Subscription, SubscriptionError, Updates};
 pub use crate::config::{
     CircuitBreaker, Config, ConfigBuilder, ConfigError, InstrumentConfig, RealtimeMode, Refusal,
     Region, WebsocketConfig,
 };
 pub use crate::error::{Error, Remedy};
-pub use crate::local::OkxLocalStore;
+pub use crate::local::{OkxLocalStore, Progress};
 pub use crate::market::Market;
+pub use crate::plan::Wanted;
 pub use crate::query::{DataCoverage, Exported, Price, Query};
 pub use crate::survey::{EmptyRange, Kind, MissingRange, Range, SeriesGaps};

@@ -1,22 +1,36 @@
 //! The store in a program of one's own: everything begins with [`OkxLocalStore`].
 
-use std::path::Path;
+mod engine;
 
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use crate::audience::Audience;
 use crate::config::{Config, Environment, InstrumentConfig};
 use crate::error::Error;
+use crate::hosted::Hosted;
 use crate::house::Household;
 use crate::instrument::Instrument;
 use crate::market::{self, Market};
 use crate::query::Query;
 use crate::survey::{SeriesGaps, survey};
 
+pub use engine::Progress;
+
 /// A local copy of OKX candlesticks, one SQLite file for each instrument.
 ///
 /// Opening one touches nothing: it reads the configuration, and no file is made before something is
-/// fetched.
+/// fetched. Any number of threads may use it at once.
+///
+/// Beside a daemon or a command that writes in the same folder a store can be read; what would
+/// write says who is in the way, and what to do.
 #[derive(Debug)]
 pub struct OkxLocalStore {
     query: Query,
+    audience: Arc<Audience>,
+    engine: Mutex<Option<Hosted>>,
+    /// Whether changes go into the file of the configuration, and come from there.
+    is_from_file: bool,
 }
 
 impl OkxLocalStore {
@@ -39,7 +53,7 @@ impl OkxLocalStore {
     /// ```
     pub fn open(file: impl AsRef<Path>) -> Result<OkxLocalStore, Error> {
         let config = Config::load(Some(file.as_ref()), None)?;
-        Ok(OkxLocalStore::new(config))
+        Ok(OkxLocalStore::new(config, true))
     }
 
     /// Opens the store of a configuration that was made by a program.
@@ -60,7 +74,7 @@ impl OkxLocalStore {
     /// ```
     pub fn with_config(config: Config) -> Result<OkxLocalStore, Error> {
         config.checked()?;
-        Ok(OkxLocalStore::new(config))
+        Ok(OkxLocalStore::new(config, false))
     }
 
     /// Opens a store that mirrors these instruments with the defaults of everything else: 1m, 5m,
@@ -86,8 +100,13 @@ impl OkxLocalStore {
         OkxLocalStore::with_config(config)
     }
 
-    fn new(config: Config) -> OkxLocalStore {
-        OkxLocalStore { query: Query::new(Household::new(config)) }
+    fn new(config: Config, is_from_file: bool) -> OkxLocalStore {
+        OkxLocalStore {
+            query: Query::new(Household::new(config)),
+            audience: Arc::default(),
+            engine: Mutex::default(),
+            is_from_file,
+        }
     }
 
     /// The configuration as it is at this moment.

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::bar::Bar;
 use crate::candle::Candle;
+use crate::config::Config;
 use crate::error::Error;
 use crate::export::{self, Export};
 use crate::house::Household;
@@ -76,6 +77,23 @@ impl Query {
     /// What is configured at this moment.
     pub(crate) fn household(&self) -> Arc<Household> {
         self.shared.household.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes in another configuration. The folder and whose candles are in it stay.
+    pub(crate) fn configure(&self, config: Config) {
+        let (data_dir, region, sandbox) = {
+            let household = self.household();
+            let Config { data_dir, region, sandbox, .. } = &household.config;
+            (data_dir.clone(), *region, *sandbox)
+        };
+        let household = Household::new(Config { data_dir, region, sandbox, ..config });
+        *self.shared.household.write().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(household);
+    }
+
+    /// Closes what is open and not in use, so that whoever writes can leave whole files behind.
+    pub(crate) fn close_files(&self) {
+        self.shared.pool.clear();
     }
 
     /// The exchange's time, as far as the last contact with it tells.

@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 
 /// Signals that wait to be heard; more of them say nothing new.
-const WAITING_MAX: usize = 4;
+pub const WAITING_MAX: usize = 4;
 
 /// What the user wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

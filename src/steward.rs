@@ -43,7 +43,7 @@ const UNREAD_MS: Millis = 10 * SECOND;
 const WHOLE_MS: Millis = 5 * SECOND;
 
 /// Reads the configuration anew.
-pub type Reload = Box<dyn Fn() -> Result<Config, ConfigError>>;
+pub type Reload = Box<dyn Fn() -> Result<Config, ConfigError> + Send>;
 
 /// Somebody waits for the file of an instrument to be deleted.
 struct Purge {

@@ -72,6 +72,11 @@ impl Clock {
         self.offset.learn(self.local(), exchange);
     }
 
+    /// Whether the exchange's time was learnt, and is no guess of an earlier process.
+    pub fn is_learnt(&self) -> bool {
+        self.offset.is_learnt()
+    }
+
     /// What to add to local time for the exchange's.
     pub fn offset_ms(&self) -> Millis {
         self.offset.ms()
@@ -124,6 +129,11 @@ impl Offset {
         if !self.learnt.swap(true, Ordering::Relaxed) {
             self.latest.store(i64::MIN, Ordering::Relaxed);
         }
+    }
+
+    /// Whether the exchange's time was learnt, and is no guess of an earlier process.
+    pub fn is_learnt(&self) -> bool {
+        self.learnt.load(Ordering::Relaxed)
     }
 
     /// What to add to local time for the exchange's.

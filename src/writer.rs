@@ -17,6 +17,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 use log::{debug, warn};
 
+use crate::audience::Audience;
 use crate::instrument::{Instrument, Series};
 use crate::page::Stored;
 use crate::queue::{Heard, Queue, Work};
@@ -113,6 +114,8 @@ pub struct Writer {
     pub orders: Receiver<Order>,
     /// Receipts to the supervisor.
     pub receipts: Sender<Receipt>,
+    /// Who else hears of what is on disk.
+    pub audience: Arc<Audience>,
     /// Running bars are committed once in so many ms for each file.
     pub commit_interval_ms: Millis,
     /// Whether to wait for a disk that is full; else its error is the answer to every page.
@@ -268,6 +271,7 @@ impl Scribe {
         if self.stall.take().is_some() {
             self.tell(Receipt::Resumed);
         }
+        self.tell_audience(work, &stored);
         let mut stored = stored.into_iter();
         for (batch, stored) in work.pages().zip(stored.by_ref()) {
             self.tell(Receipt::Stored { ticket: batch.ticket, stored });
@@ -280,6 +284,20 @@ impl Scribe {
                 wait_ms: heard.wait_ms(now),
                 confirmed_wait_ms: heard.closed_wait_ms(now),
             }));
+        }
+    }
+
+    /// Shows what the last commit has changed to those who have subscribed.
+    fn tell_audience(&self, work: &Work<Batch>, stored: &[Stored]) {
+        let Writer { audience, clock, files, .. } = &self.writer;
+        if audience.is_empty() {
+            return;
+        }
+        let now = clock.is_learnt().then(|| clock.now().exchange);
+        let bars = work.pages().map(|batch| batch.entry.bar);
+        let bars = bars.chain(work.pushes.iter().map(|heard| heard.bar));
+        for ((bar, stored), rows) in bars.zip(stored).zip(files.fresh()) {
+            audience.tell(&work.instrument, bar, stored.grid, rows, now);
         }
     }
 

@@ -51,7 +51,7 @@ const LAYERS: [(&str, &[&str]); 7] = [
         "edges",
         &[
             "thread", "http", "socket", "proxy", "roots", "store", "lock", "lines", "board",
-            "grants", "csv",
+            "grants", "audience", "csv",
         ],
     ),
     ("threads", &["poller", "stream", "writer", "auditor", "desk", "signal"]),
@@ -73,6 +73,7 @@ const LAYERS: [(&str, &[&str]); 7] = [
             "market",
             "survey",
             "query",
+            "hosted",
         ],
     ),
     ("faces", &["lib", "local", "cli", "main"]),

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io::Write;
+use std::sync::Arc;
 
 use crate::cli::command::Globals;
 use crate::cli::outcome::{Exit, Failure, note};
 use crate::config::{Config, ConfigError};
+use crate::crew::Wishes;
 use crate::daemon::{self, Start};
 use crate::engine::Setup;
 use crate::steward::Reload;
@@ -23,6 +25,8 @@ pub fn daemon(
         all_history: config.sync_on_startup && !no_sync_on_start,
         config: config.clone(),
         reload: reload(config, globals),
+        wishes: Wishes::Signals,
+        audience: Arc::default(),
     };
     let ending = daemon::run(start).map_err(Failure::Daemon)?;
     match ending.panic {

@@ -8,6 +8,7 @@ use crate::cli::progress::{Progress, Screen, remarks};
 use crate::cli::remote::{Gate, Writer};
 use crate::cli::table::{Align, Layout, count};
 use crate::control::Control;
+use crate::crew::Wishes;
 use crate::engine::{self, EngineError, Setup};
 use crate::http::Http;
 use crate::instrument::Series;
@@ -56,7 +57,9 @@ impl Errand<'_> {
             progress.watch(&View::of(control, now), now.local);
         };
         let ended = match self {
-            Errand::Fill(wanted) => engine::run_under(lock, http, setup, wanted, watch),
+            Errand::Fill(wanted) => {
+                engine::run_under(lock, http, setup, Wishes::Signals, wanted, watch)
+            }
             Errand::Recheck(series, spans) => {
                 engine::recheck_under(lock, http, setup, series, spans, watch)
             }

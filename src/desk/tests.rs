@@ -33,7 +33,8 @@ impl House {
         let dir = tempfile::tempdir().unwrap();
         let (exits, ends) = bounded(THREADS);
         let desk = Desk { patience_ms, ..Desk::open(dir.path()).unwrap() };
-        let (handle, calls) = desk.start(&exits).unwrap();
+        let (asked, calls) = bounded(CALLS_WAITING);
+        let handle = desk.start(&exits, &asked).unwrap();
         House { handle: Some(handle), dir, calls, ends }
     }
 

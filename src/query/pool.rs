@@ -62,6 +62,11 @@ impl Pool {
             idle.remove(0);
         }
     }
+
+    /// Closes all files that nobody reads.
+    pub(super) fn clear(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 /// Device and number of the file that stands at a path.

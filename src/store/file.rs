@@ -11,6 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use crate::bar::{Bar, Grid};
+use crate::candle::Candle;
 use crate::coverage::{Coverage, Empty, Reach};
 use crate::page::{Evidence, Origin, Page, Stored};
 use crate::span::Span;
@@ -49,6 +50,8 @@ pub struct File {
     grown: u64,
     /// Commits since the log was last moved into the file.
     commits: u32,
+    /// Of each page of the last commit the rows that it has changed.
+    fresh: Vec<Vec<Candle>>,
 }
 
 /// What is remembered of a bar that has a table. Nobody else writes while the file is open.
@@ -92,6 +95,7 @@ impl File {
             clock_offset_ms: None,
             grown: 0,
             commits: 0,
+            fresh: Vec::new(),
         })
     }
 
@@ -125,13 +129,15 @@ impl File {
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(StoreError::sql(path, "begin a transaction"))?;
-        let mut stored = Vec::new();
+        let (mut stored, mut fresh) = (Vec::new(), Vec::new());
         for entry in entries {
             let book = match self.books.entry(entry.bar) {
                 btree_map::Entry::Occupied(known) => known.into_mut(),
                 btree_map::Entry::Vacant(new) => new.insert(Book::open(&txn, path, entry.bar)?),
             };
-            stored.push(store_page(&txn, path, entry, book)?);
+            let (page, rows) = store_page(&txn, path, entry, book)?;
+            stored.push(page);
+            fresh.push(rows);
         }
         if self.clock_offset_ms != Some(clock_offset_ms) {
             write_meta(&txn, path, key::CLOCK_OFFSET_MS, &clock_offset_ms.to_string())?;
@@ -140,7 +146,13 @@ impl File {
         txn.commit().map_err(StoreError::sql(path, "commit"))?;
         self.grown += stored.iter().map(|page| u64::from(page.closed)).sum::<u64>();
         self.commits += 1;
+        self.fresh = fresh;
         Ok(stored)
+    }
+
+    /// Of each page of the last commit the rows that it has changed, once.
+    pub fn take_fresh(&mut self) -> Vec<Vec<Candle>> {
+        std::mem::take(&mut self.fresh)
     }
 
     /// Notes what went wrong with a bar, for `status`.
@@ -234,7 +246,7 @@ fn store_page(
     path: &Path,
     entry: &Entry,
     book: &mut Book,
-) -> Result<Stored, StoreError> {
+) -> Result<(Stored, Vec<Candle>), StoreError> {
     let (bar, page) = (entry.bar, &entry.page);
     let mut stored = judge(entry, book.grid);
     let written = row::write(txn, bar, &page.rows, page.origin.source(), entry.at)
@@ -253,7 +265,7 @@ fn store_page(
         write_meta(txn, path, &odd_key, &odd_rows.to_string())?;
     }
     if page.origin == Origin::Push && page.rows.iter().all(|row| !row.confirmed) {
-        return Ok(stored);
+        return Ok((stored, written.fresh));
     }
     // A single row does not show where the others lie.
     if entry.grid.is_some() && page.rows.len() > 1 && stored.off_grid.is_none() {
@@ -263,7 +275,7 @@ fn store_page(
     txn.prepare_cached("DELETE FROM meta WHERE key = ?1")
         .and_then(|mut delete| delete.execute([bar_key(key::LAST_ERROR, bar)]))
         .map_err(StoreError::sql(path, "clear the last error"))?;
-    Ok(stored)
+    Ok((stored, written.fresh))
 }
 
 /// Takes out of what a page found absent the bars that are stored: the stream may have closed them
@@ -336,7 +348,6 @@ fn write_meta(conn: &Connection, path: &Path, key: &str, value: &str) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::candle::Candle;
     use crate::page::Ask;
     use crate::time::MINUTE;
 
@@ -372,6 +383,7 @@ mod tests {
         let page = vec![candle(1, 1.0, true), candle(4, 2.0, true), candle(5, 3.0, false)];
         let stored = file.commit(&[entry(page, 5 * MINUTE + 77)], -5).unwrap();
         assert_eq!((stored[0].closed, stored[0].revised), (2, 0));
+        assert_eq!(file.take_fresh()[0].len(), 3);
         drop(file);
 
         let reader = read::Reader::open(&path, &identity()).unwrap();
@@ -401,7 +413,9 @@ mod tests {
         file.commit(&[entry(vec![candle(1, 1.0, true)], 1)], 0).unwrap();
         let stored = file.commit(&[entry(vec![candle(1, 1.5, true)], 2)], 0).unwrap();
         assert_eq!((stored[0].closed, stored[0].revised), (0, 1));
+        assert_eq!(file.take_fresh(), [[candle(1, 1.5, true)]]);
         file.commit(&[entry(vec![candle(1, 9.0, false)], 3)], 0).unwrap();
+        assert_eq!(file.take_fresh(), [[]], "a closed bar stays what it is");
         let kept = "SELECT at, source, close FROM revisions";
         let kept: (i64, i64, f64) =
             file.conn.query_row(kept, [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).unwrap();

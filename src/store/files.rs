@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::candle::Candle;
 use crate::instrument::Instrument;
 use crate::page::Stored;
 use crate::store::file::{Entry, File};
@@ -35,6 +36,8 @@ pub struct Files {
     ripe: BTreeSet<Instrument>,
     /// Files that gave way and have left their log.
     evicted: BTreeSet<Instrument>,
+    /// Of each page of the last commit the rows that it has changed.
+    fresh: Vec<Vec<Candle>>,
 }
 
 impl Files {
@@ -48,6 +51,7 @@ impl Files {
             uses: 0,
             ripe: BTreeSet::new(),
             evicted: BTreeSet::new(),
+            fresh: Vec::new(),
         }
     }
 
@@ -70,10 +74,17 @@ impl Files {
     ) -> Result<Vec<Stored>, StoreError> {
         let file = self.get(instrument)?;
         let stored = file.commit(entries, clock_offset_ms)?;
-        if file.commits() == CHECKPOINT_COMMITS {
+        let (fresh, commits) = (file.take_fresh(), file.commits());
+        self.fresh = fresh;
+        if commits == CHECKPOINT_COMMITS {
             self.ripe.insert(instrument.clone());
         }
         Ok(stored)
+    }
+
+    /// Of each page of the last commit the rows that it has changed.
+    pub fn fresh(&self) -> &[Vec<Candle>] {
+        &self.fresh
     }
 
     /// The file of an instrument, opened if it is not.

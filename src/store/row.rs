@@ -8,8 +8,10 @@ use crate::store::schema::REVISIONS_MAX;
 use crate::time::Millis;
 
 /// What became of the rows of a page.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Written {
+    /// The rows that are there now and were not before, or had other values.
+    pub fresh: Vec<Candle>,
     /// Bars that are closed now and were not before.
     pub closed: u32,
     /// Closed bars that had other values before.
@@ -60,6 +62,7 @@ impl Written {
             Verdict::Revise => self.revised += 1,
         }
         self.odd += odd(after) - before.map_or(0, odd);
+        self.fresh.push(*after);
     }
 }
 

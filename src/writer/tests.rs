@@ -56,6 +56,7 @@ impl Bench {
             clock: clock.clone(),
             orders: heard,
             receipts,
+            audience: Arc::default(),
             commit_interval_ms: 20,
             patient,
             hurry: hurry.clone(),

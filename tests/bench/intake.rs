@@ -121,6 +121,7 @@ fn through_the_store(yard: &Yard, wanted: &BTreeSet<Series>, frames: &[Vec<u8>])
         clock,
         orders: to_write,
         receipts,
+        audience: Arc::default(),
         commit_interval_ms: 100,
         patient: true,
         hurry: Arc::new(AtomicBool::new(false)),

@@ -109,6 +109,7 @@ pub fn send_through_writer(data_dir: &Path, instrument: &Instrument, pages: Vec<
         clock: Arc::new(Clock::start(0)),
         orders: to_write,
         receipts,
+        audience: Arc::default(),
         commit_interval_ms: 100,
         patient: true,
         hurry: Arc::new(AtomicBool::new(false)),

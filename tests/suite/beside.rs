@@ -6,7 +6,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded};
 use okx_local_store::control::Control;
 use okx_local_store::coverage::Tally;
-use okx_local_store::desk::{Call, Desk, DeskHandle, THREADS};
+use okx_local_store::crew::Wishes;
+use okx_local_store::desk::{CALLS_WAITING, Call, Desk, DeskHandle, THREADS};
 use okx_local_store::engine::{self, Setup};
 use okx_local_store::http::{Http, HttpOptions};
 use okx_local_store::lock::Lock;
@@ -36,7 +37,8 @@ impl Front {
     fn of(home: &Home) -> Front {
         let lock = Lock::take(&home.data_dir()).unwrap();
         let (exits, ends) = bounded(THREADS);
-        let (handle, calls) = Desk::open(&home.data_dir()).unwrap().start(&exits).unwrap();
+        let (asked, calls) = bounded(CALLS_WAITING);
+        let handle = Desk::open(&home.data_dir()).unwrap().start(&exits, &asked).unwrap();
         Front { _handle: handle, lock, calls, _ends: ends }
     }
 
@@ -54,7 +56,8 @@ impl Front {
             let watch = &mut |control: &Control, now: Now| {
                 let _ = answers.try_send(Answer::Progress(View::of(control, now)));
             };
-            let run = engine::run_under(self.lock, &http, &setup, &wanted, watch).unwrap();
+            let run = engine::run_under(self.lock, &http, &setup, Wishes::Signals, &wanted, watch)
+                .unwrap();
             let view = View::of(&run.control, run.now);
             answers.send_timeout(Answer::Done(view), LATE).unwrap();
             wanted.into_iter().map(|(series, wanted)| (series.to_string(), wanted)).collect()

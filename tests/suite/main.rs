@@ -14,6 +14,7 @@ mod edges;
 mod faults;
 mod hostile;
 mod kills;
+mod library;
 mod live;
 mod mirror;
 mod offline;

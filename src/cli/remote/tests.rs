@@ -15,7 +15,7 @@ use crate::cli::sync::sync;
 use crate::config::{Config, Environment};
 use crate::control::Hold;
 use crate::coverage::Tally;
-use crate::desk::{Call, Desk, DeskHandle, THREADS};
+use crate::desk::{CALLS_WAITING, Call, Desk, DeskHandle, THREADS};
 use crate::engine::Setup;
 use crate::http::HttpOptions;
 use crate::instrument::Series;
@@ -42,7 +42,8 @@ impl House {
         let dir = tempfile::tempdir().unwrap();
         let lock = Lock::take(dir.path()).unwrap();
         let (exits, ends) = bounded(THREADS);
-        let (handle, calls) = Desk::open(dir.path()).unwrap().start(&exits).unwrap();
+        let (asked, calls) = bounded(CALLS_WAITING);
+        let handle = Desk::open(dir.path()).unwrap().start(&exits, &asked).unwrap();
         House { handle: Some(handle), lock: Some(lock), calls, _ends: ends, dir }
     }
 
