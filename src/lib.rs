@@ -35,7 +35,7 @@
 //! | faces | `local` `cli` `main` | talk to programs, people and scripts |
 //! | assembly | `engine` `daemon` `crew` `supervisor` `steward` | start, stop, put together |
 //! |  | `hosted` `inquiry` `config` `logging` `error` |  |
-//! |  | `house` `query` `survey` `market` | look at what is stored |
+//! |  | `house` `query` `survey` `market` `status` `sight` | look at what is there |
 //! |  | `export` `draft` | and write it down |
 //! | threads | `poller` `stream` `writer` `auditor` `desk` `signal` | carry out, one loop each |
 //! | edges | `http` `socket` `proxy` `roots` `thread` | all I/O there is: the network |
@@ -260,6 +260,8 @@ pub mod roots;
 #[doc(hidden)]
 pub mod session;
 #[doc(hidden)]
+pub mod sight;
+#[doc(hidden)]
 pub mod signal;
 #[doc(hidden)]
 pub mod snapshot;
@@ -291,6 +293,7 @@ mod error;
 mod hosted;
 mod local;
 mod query;
+mod status;
 
 pub use crate::analysis::{DailySummary, Return, Volatility};
 pub use crate::audience::{Subscription, SubscriptionError, Updates};
@@ -301,6 +304,9 @@ pub use crate::config::{
 pub use crate::error::{Error, Remedy};
 pub use crate::local::{OkxLocalStore, Progress};
 pub use crate::market::Market;
+pub use crate::mode::Mode;
 pub use crate::plan::Wanted;
 pub use crate::query::{DataCoverage, Exported, Price, Query};
+pub use crate::sight::DaemonStatus;
+pub use crate::status::{InstrumentStatus, SeriesStatus, Status, Via, WebSocketStatus};
 pub use crate::survey::{EmptyRange, Kind, MissingRange, Range, SeriesGaps};

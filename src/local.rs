@@ -13,6 +13,8 @@ use crate::house::Household;
 use crate::instrument::Instrument;
 use crate::market::{self, Market};
 use crate::query::Query;
+use crate::sight::Sight;
+use crate::status::Status;
 use crate::survey::{SeriesGaps, survey};
 
 pub use engine::Progress;
@@ -164,6 +166,30 @@ impl OkxLocalStore {
             house.find(instrument)?;
         }
         Ok(survey(&house, instrument, None, self.query.now())?)
+    }
+
+    /// Where everything configured stands: the engine, wherever it runs, its stream, and of each
+    /// series freshness, rows and holes. It answers at once however much is stored.
+    ///
+    /// ```
+    /// # let (_folder, store) =
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples/sample.in"));
+    /// let status = store.status();
+    /// for instrument in &status.instruments {
+    ///     println!("{}: {}", instrument.instrument, instrument.reason);
+    ///     for series in &instrument.series {
+    ///         println!("  {}: {:?} ms behind", series.bar, series.lag_ms);
+    ///     }
+    /// }
+    /// # assert!(!status.daemon.running);
+    /// # assert_eq!(status.instruments[0].series[0].lag_ms, Some(0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let household = self.query.household();
+        let sight = Sight::look(&household.config.data_dir);
+        Status::of(&household.house(), sight.as_ref(), self.query.now())
     }
 
     /// Each configured instrument at a glance, in the order of the configuration: last price, and

@@ -118,7 +118,17 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// The mode of this word.
+    pub(crate) fn named(name: &str) -> Option<Mode> {
+        let modes = [Mode::Off, Mode::Poll, Mode::Joining, Mode::Stream, Mode::Wait];
+        modes.into_iter().find(|mode| mode.as_str() == name)
+    }
+
     /// The word in `status`.
+    ///
+    /// ```
+    /// assert_eq!(okx_local_store::Mode::Joining.as_str(), "joining");
+    /// ```
     pub fn as_str(self) -> &'static str {
         match self {
             Mode::Off => "off",

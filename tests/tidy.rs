@@ -74,6 +74,8 @@ const LAYERS: [(&str, &[&str]); 7] = [
             "survey",
             "query",
             "hosted",
+            "status",
+            "sight",
         ],
     ),
     ("faces", &["lib", "local", "cli", "main"]),

@@ -1,81 +1,13 @@
-//! What can be seen of the daemon from another process.
-//!
-//! **Invariant:** a daemon is running if the lock of the data folder is held, and signed as a
-//! daemon's. A snapshot proves nothing: it may be left from before, and it is absent or old where
-//! the disk takes none.
-
-use std::path::Path;
-
-use serde::Serialize;
+//! What can be seen of the daemon, in words.
 
 use crate::cli::paint::Tone;
 use crate::cli::table::{count, short_length};
-use crate::config::{Config, InstrumentConfig};
-use crate::instrument::Instrument;
-use crate::lock::Lock;
-use crate::snapshot::{InstrumentView, Snapshot, StreamView};
-use crate::time::{Millis, SECOND, format_length, wall_now};
+use crate::snapshot::{Snapshot, StreamView};
+use crate::time::{Millis, SECOND, format_length};
 
-/// A daemon that is well has written its snapshot since.
-const STALE_MS: Millis = 5 * SECOND;
-
-/// A running daemon.
-#[derive(Clone, Debug)]
-pub struct Sight {
-    /// What it shows; its pid alone where it shows nothing.
-    pub snapshot: Snapshot,
-    /// How long ago it has written that, if it has written any.
-    pub age_ms: Option<Millis>,
-}
-
-/// The daemon in JSON. The default is that there is none.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Daemon {
-    pub(crate) running: bool,
-    pub(crate) pid: Option<u32>,
-    pub(crate) uptime_ms: Option<Millis>,
-    pub(crate) version: Option<String>,
-    pub(crate) snapshot_age_ms: Option<Millis>,
-    pub(crate) config_error: Option<String>,
-    pub(crate) stalled: Option<String>,
-}
+pub use crate::sight::{DaemonStatus, Sight};
 
 impl Sight {
-    /// Looks whether a daemon works in this folder.
-    pub fn look(data_dir: &Path) -> Option<Sight> {
-        let pid = Lock::holder(data_dir).filter(|holder| holder.is_daemon)?.pid;
-        let snapshot = Snapshot::read(data_dir).filter(|snapshot| snapshot.pid == pid);
-        let age_ms = snapshot.as_ref().map(|snapshot| (wall_now() - snapshot.written_at).max(0));
-        let nothing = Snapshot { pid, ..Snapshot::default() };
-        Some(Sight { snapshot: snapshot.unwrap_or(nothing), age_ms })
-    }
-
-    /// Whether it shows anything of itself.
-    pub fn is_shown(&self) -> bool {
-        self.age_ms.is_some()
-    }
-
-    /// The exchange's time at this moment, where it is shown.
-    pub fn now(&self) -> Option<Millis> {
-        Some(self.snapshot.now + self.age_ms?)
-    }
-
-    /// The exchange's time that ages count to: that of the snapshot, which is newer than what it
-    /// tells of by far less than a second, while there will be a next one; else this moment's.
-    pub fn seen_at(&self) -> Millis {
-        self.since(self.snapshot.now)
-    }
-
-    /// An age of the snapshot's, by the same rule.
-    pub fn since(&self, age_ms: Millis) -> Millis {
-        age_ms + self.stale_ms().unwrap_or(0)
-    }
-
-    /// For how long it has shown nothing new, where it should have.
-    fn stale_ms(&self) -> Option<Millis> {
-        self.age_ms.filter(|&age_ms| age_ms >= STALE_MS)
-    }
-
     /// The daemon in a few words: `running, pid 1234, up 3h 5m`.
     pub fn headline(&self) -> String {
         let Snapshot { pid, uptime_ms, .. } = &self.snapshot;
@@ -100,19 +32,6 @@ impl Sight {
                  full disk; its log tells why",
             ),
             (true, None) => None,
-        }
-    }
-
-    /// The same for scripts.
-    pub(crate) fn daemon(&self) -> Daemon {
-        Daemon {
-            running: true,
-            pid: Some(self.snapshot.pid),
-            uptime_ms: self.age_ms.map(|_| self.since(self.snapshot.uptime_ms)),
-            version: self.age_ms.map(|_| self.snapshot.version.clone()),
-            snapshot_age_ms: self.age_ms,
-            config_error: self.snapshot.config_error.clone(),
-            stalled: self.snapshot.stalled.clone(),
         }
     }
 
@@ -148,27 +67,6 @@ impl Sight {
             (false, _) => (Tone::Bad, format!("not connected{next}")),
         }
     }
-
-    /// The instruments that the daemon keeps, for whoever cannot read all of the configuration.
-    /// Where it shows none those stand that can be read.
-    pub fn kept(&self, config: &Config) -> Vec<InstrumentConfig> {
-        if !self.is_shown() {
-            return config.instruments.clone();
-        }
-        let kept = |view: &InstrumentView| {
-            let instrument: Instrument = view.symbol.parse().ok()?;
-            let bars = view.series.iter().filter_map(|series| series.timeframe.parse().ok());
-            let known = config.instrument(&instrument).cloned();
-            let known = known.unwrap_or_else(|| InstrumentConfig::new(instrument));
-            Some(InstrumentConfig { timeframes: bars.collect(), ..known })
-        };
-        self.snapshot.instruments.iter().filter_map(kept).collect()
-    }
-
-    /// What the daemon shows of an instrument.
-    pub fn instrument(&self, symbol: &str) -> Option<&InstrumentView> {
-        self.snapshot.instruments.iter().find(|view| view.symbol == symbol)
-    }
 }
 
 /// How good the mode of an instrument is.
@@ -190,8 +88,9 @@ pub fn whole_length(length_ms: Millis) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::snapshot::{LatencyView, RestView, SeriesView};
-    use crate::time::{HOUR, MINUTE};
+    use crate::lock::Lock;
+    use crate::snapshot::{InstrumentView, LatencyView, RestView, SeriesView};
+    use crate::time::{HOUR, MINUTE, wall_now};
 
     #[test]
     fn only_the_holder_of_the_lock_is_running() {

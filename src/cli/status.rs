@@ -11,16 +11,11 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use crate::bar::Bar;
 use crate::cli::outcome::{Exit, Failure, finish, write_json};
 use crate::cli::paint::Paint;
-use crate::cli::sight::{Daemon, Sight};
-use crate::coverage::Coverage;
-use crate::house::{House, Wanted};
-use crate::instrument::Instrument;
-use crate::snapshot::{InstrumentView, SeriesView, StreamView};
-use crate::store::StoreError;
-use crate::store::read::Reader;
+use crate::cli::sight::Sight;
+use crate::house::House;
+use crate::status;
 use crate::time::{Millis, format_time};
 
 /// What is asked.
@@ -53,72 +48,8 @@ struct Report {
     now_datetime: String,
     config: String,
     data_dir: String,
-    daemon: Daemon,
-    websocket: WebSocket,
-    instruments: Vec<InstrumentStatus>,
-}
-
-/// The stream; `websocket status` tells more of it. The default is that there is none.
-#[derive(Clone, Debug, Serialize)]
-struct WebSocket {
-    connected: bool,
-    subscriptions: u32,
-    reconnects: u64,
-    breaker: String,
-    last_error: Option<String>,
-}
-
-impl WebSocket {
-    fn new(stream: StreamView) -> WebSocket {
-        let StreamView { connected, subscriptions, reconnects, breaker, last_error, .. } = stream;
-        WebSocket { connected, subscriptions, reconnects, breaker, last_error }
-    }
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct InstrumentStatus {
-    symbol: String,
-    enabled: bool,
-    mode: String,
-    reason: String,
-    /// Whether it should be streamed, and is not.
-    fell_back: bool,
-    /// The file and its log.
-    bytes: u64,
-    /// Why the file could not be read, or is left alone.
-    error: Option<String>,
-    series: Vec<SeriesStatus>,
-}
-
-/// One series. The counts from `wanted` to `before_history` are bars inside the wanted history.
-#[derive(Clone, Debug, Serialize)]
-struct SeriesStatus {
-    timeframe: &'static str,
-    /// When its bars open, where the name does not tell.
-    remark: Option<&'static str>,
-    /// The open time of the newest closed bar.
-    newest_closed: Option<Millis>,
-    newest_closed_datetime: Option<String>,
-    /// For how long the next bar has been closed without being stored; 0 = fresh.
-    lag_ms: Option<Millis>,
-    /// The same, where bars that the exchange does not have count as stored.
-    #[serde(skip)]
-    overdue_ms: Option<Millis>,
-    /// Closed bars that are stored, whether still wanted or not.
-    rows: i64,
-    wanted: i64,
-    missing: i64,
-    /// The stored share of those wanted bars that the exchange has, 0 to 1.
-    coverage: f64,
-    suspected_empty: i64,
-    known_empty: i64,
-    before_history: i64,
-    odd_rows: i64,
-    /// How the newest rows come: known to a daemon alone.
-    via: Option<String>,
-    last_sync: Option<Millis>,
-    last_sync_datetime: Option<String>,
-    last_error: Option<String>,
+    #[serde(flatten)]
+    state: status::Status,
 }
 
 /// Tells the state of everything configured at the time `now` of the exchange's clock, which a
@@ -141,20 +72,13 @@ fn show(
     paint: Paint,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    let now = sight.and_then(Sight::now).unwrap_or(now);
-    let stream = sight.map_or_else(StreamView::default, |sight| sight.snapshot.stream.clone());
+    let state = status::Status::of(house, sight, now);
     let report = Report {
-        now,
-        now_datetime: format_time(now),
+        now: state.now,
+        now_datetime: format_time(state.now),
         config: house.config_text(),
         data_dir: house.data_dir.display().to_string(),
-        daemon: sight.map_or_else(Daemon::default, Sight::daemon),
-        websocket: WebSocket::new(stream),
-        instruments: house
-            .instruments
-            .iter()
-            .map(|wanted| look(house, sight, wanted, now))
-            .collect(),
+        state,
     };
     let late = asked.max_lag_ms.map(|max_lag_ms| check::late(&report, max_lag_ms));
     let written = match (asked.format, asked.max_lag_ms.zip(late.as_ref())) {
@@ -165,118 +89,6 @@ fn show(
     };
     let exit = finish(written, out)?;
     Ok(if late.is_none_or(|late| late.is_empty()) { exit } else { Exit::Failed })
-}
-
-fn look(
-    house: &House<'_>,
-    sight: Option<&Sight>,
-    wanted: &Wanted,
-    now: Millis,
-) -> InstrumentStatus {
-    let instrument = &wanted.instrument;
-    let (series, error) = match all_series(house, instrument, now) {
-        Ok(series) => (series, None),
-        Err(error) => (Vec::new(), Some(error.to_string())),
-    };
-    let (mode, reason) = match (wanted.enabled, sight) {
-        (false, _) => ("off", "disabled"),
-        (true, None) => ("off", "no daemon running"),
-        (true, Some(sight)) if !sight.is_shown() => ("unknown", "the daemon does not show it"),
-        (true, Some(_)) => ("off", "the daemon has not taken it up yet"),
-    };
-    let mut status = InstrumentStatus {
-        symbol: instrument.to_string(),
-        enabled: wanted.enabled,
-        mode: mode.to_owned(),
-        reason: reason.to_owned(),
-        fell_back: false,
-        bytes: house.bytes(instrument),
-        error,
-        series,
-    };
-    if let Some(view) = sight.and_then(|sight| sight.instrument(instrument.as_str())) {
-        status.take(view);
-    }
-    status
-}
-
-impl InstrumentStatus {
-    /// Adds what the daemon knows.
-    fn take(&mut self, view: &InstrumentView) {
-        (self.mode, self.reason) = (view.mode.clone(), view.reason.clone());
-        self.fell_back = view.fell_back;
-        self.error = self.error.take().or_else(|| view.error.clone());
-        for series in &mut self.series {
-            let found = view.series.iter().find(|view| view.timeframe == series.timeframe);
-            if let Some(view) = found {
-                series.take(view);
-            }
-        }
-    }
-}
-
-impl SeriesStatus {
-    fn take(&mut self, view: &SeriesView) {
-        self.via = Some(view.via.clone());
-        self.last_sync = self.last_sync.max(view.updated_at);
-        self.last_sync_datetime = self.last_sync.map(format_time);
-        self.last_error = view.last_error.clone().or(self.last_error.take());
-    }
-}
-
-fn all_series(
-    house: &House<'_>,
-    instrument: &Instrument,
-    now: Millis,
-) -> Result<Vec<SeriesStatus>, StoreError> {
-    let reader = house.open(instrument)?;
-    let _snapshot = reader.as_ref().map(Reader::snapshot).transpose()?;
-    let stored = reader.as_ref().map_or_else(|| Ok(Vec::new()), Reader::bars)?;
-    let one = |bar: Bar| {
-        let reader = reader.as_ref().filter(|_| stored.contains(&bar));
-        one_series(house, instrument, bar, reader, now)
-    };
-    house.bars(instrument, reader.as_ref())?.into_iter().map(one).collect()
-}
-
-fn one_series(
-    house: &House<'_>,
-    instrument: &Instrument,
-    bar: Bar,
-    reader: Option<&Reader>,
-    now: Millis,
-) -> Result<SeriesStatus, StoreError> {
-    let ask = |question: &dyn Fn(&Reader) -> Result<Option<Millis>, StoreError>| {
-        reader.map_or(Ok(None), question)
-    };
-    let grid = reader.map_or_else(|| Ok(bar.grid()), |reader| reader.grid(bar))?;
-    let coverage = reader.map_or_else(|| Ok(Coverage::default()), |reader| reader.coverage(bar))?;
-    let newest_closed = ask(&|reader| Ok(reader.latest_closed(bar)?.map(|candle| candle.ts)))?;
-    let last_sync = ask(&|reader| reader.synced_at(bar))?;
-    let odd_rows = ask(&|reader| reader.odd_rows(bar).map(Some))?.unwrap_or(0);
-    let wanted = house.wanted_span(instrument, bar, grid, &coverage, now);
-    let tally = coverage.tally(grid, wanted);
-    let lag_ms = |end| (now - grid.next(end)).max(0);
-    Ok(SeriesStatus {
-        timeframe: bar.name(),
-        remark: bar.remark(),
-        newest_closed,
-        newest_closed_datetime: newest_closed.map(format_time),
-        lag_ms: newest_closed.map(|ts| lag_ms(grid.bar_at(ts).end)),
-        overdue_ms: coverage.spans().last().map(|span| lag_ms(span.end)),
-        rows: coverage.with_rows().iter().map(|span| grid.count(span)).sum(),
-        wanted: tally.wanted,
-        missing: tally.missing,
-        coverage: tally.coverage(),
-        suspected_empty: tally.suspected_empty,
-        known_empty: tally.known_empty,
-        before_history: tally.before_history,
-        odd_rows,
-        via: None,
-        last_sync,
-        last_sync_datetime: last_sync.map(format_time),
-        last_error: reader.map_or(Ok(None), |reader| reader.last_error(bar))?,
-    })
 }
 
 #[cfg(test)]

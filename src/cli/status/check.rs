@@ -3,7 +3,8 @@
 use std::io::Write;
 
 use crate::cli::outcome::Failure;
-use crate::cli::status::{InstrumentStatus, Report, SeriesStatus};
+use crate::cli::status::Report;
+use crate::status::{InstrumentStatus, SeriesStatus};
 use crate::time::{Millis, format_length};
 
 /// The words on each enabled series that lags by more, or of which nothing is stored.
@@ -27,16 +28,16 @@ pub(super) fn write(
 }
 
 fn enabled(report: &Report) -> impl Iterator<Item = &InstrumentStatus> {
-    report.instruments.iter().filter(|instrument| instrument.enabled)
+    report.state.instruments.iter().filter(|instrument| instrument.enabled)
 }
 
 fn late_of(instrument: &InstrumentStatus, max_lag_ms: Millis) -> Vec<String> {
-    let symbol = &instrument.symbol;
+    let symbol = &instrument.instrument;
     if let Some(error) = &instrument.error {
         return vec![format!("{symbol}: {error}")];
     }
     let line = |series: &SeriesStatus| {
-        let bar = series.timeframe;
+        let bar = series.bar;
         match series.overdue_ms {
             None => Some(format!("{symbol} {bar}: nothing is stored")),
             Some(lag_ms) if lag_ms > max_lag_ms => {

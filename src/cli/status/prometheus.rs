@@ -7,7 +7,9 @@ use std::io::Write;
 
 use crate::cli::outcome::Failure;
 use crate::cli::sight::Sight;
-use crate::cli::status::{InstrumentStatus, Report, SeriesStatus};
+use crate::cli::status::Report;
+use crate::mode::Mode;
+use crate::status::{InstrumentStatus, SeriesStatus, UNKNOWN};
 use crate::time::Millis;
 
 /// One number of each series.
@@ -41,7 +43,7 @@ pub(super) fn write(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let mut page = Page { out };
-    let daemon = &report.daemon;
+    let daemon = &report.state.daemon;
     page.one("daemon_up", "Whether a daemon is running.", Some(flag(daemon.running)))?;
     page.one("daemon_uptime_seconds", "For how long.", daemon.uptime_ms.map(seconds))?;
     let stalled = daemon.running.then(|| flag(daemon.stalled.is_some()));
@@ -50,25 +52,26 @@ pub(super) fn write(
         write_daemon(&mut page, sight)?;
     }
     page.head("instrument_mode", "How fresh bars come: 1 for the mode that holds.", "gauge")?;
-    for instrument in &report.instruments {
-        let InstrumentStatus { symbol, mode, .. } = instrument;
-        page.line("instrument_mode", &[("symbol", symbol), ("mode", mode)], 1.0)?;
+    for instrument in &report.state.instruments {
+        let mode = instrument.mode.map_or(UNKNOWN, Mode::as_str);
+        let labels = [("symbol", instrument.instrument.as_str()), ("mode", mode)];
+        page.line("instrument_mode", &labels, 1.0)?;
     }
     page.head("instrument_bytes", "Size of the file and its log.", "gauge")?;
-    for InstrumentStatus { symbol, bytes, .. } in &report.instruments {
-        page.line("instrument_bytes", &[("symbol", symbol)], *bytes as f64)?;
+    for InstrumentStatus { instrument, bytes, .. } in &report.state.instruments {
+        page.line("instrument_bytes", &[("symbol", instrument.as_str())], *bytes as f64)?;
     }
     page.head("instrument_failed", "Whether the file cannot be read or written.", "gauge")?;
-    for InstrumentStatus { symbol, error, .. } in &report.instruments {
-        page.line("instrument_failed", &[("symbol", symbol)], flag(error.is_some()))?;
+    for InstrumentStatus { instrument, error, .. } in &report.state.instruments {
+        page.line("instrument_failed", &[("symbol", instrument.as_str())], flag(error.is_some()))?;
     }
     for (name, help, number) in SERIES {
         let name = format!("series_{name}");
         page.head(&name, help, "gauge")?;
-        for InstrumentStatus { symbol, series, .. } in &report.instruments {
+        for InstrumentStatus { instrument, series, .. } in &report.state.instruments {
             for one in series {
                 if let Some(number) = number(one) {
-                    let labels = [("symbol", symbol.as_str()), ("timeframe", one.timeframe)];
+                    let labels = [("symbol", instrument.as_str()), ("timeframe", one.bar.name())];
                     page.line(&name, &labels, number)?;
                 }
             }

@@ -6,12 +6,14 @@ use std::io::Write;
 use crate::cli::outcome::{Failure, NOTHING_CONFIGURED};
 use crate::cli::paint::{Paint, Tone, width};
 use crate::cli::sight::{Sight, tone};
-use crate::cli::status::{InstrumentStatus, Report, SeriesStatus};
+use crate::cli::status::Report;
 use crate::cli::table::{
     Align, COLUMNS, Layout, count, format_bytes, format_share, short_length, short_time,
     unless_repeated, write_wrapped,
 };
+use crate::mode::Mode;
 use crate::snapshot::StreamView;
+use crate::status::{InstrumentStatus, SeriesStatus, UNKNOWN};
 use crate::time::{Millis, SECOND};
 
 /// Writes the report; what the daemon shows beyond it stands in `sight`.
@@ -22,7 +24,7 @@ pub(super) fn write(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     write_head(report, sight, paint, out)?;
-    if report.instruments.is_empty() {
+    if report.state.instruments.is_empty() {
         return Ok(writeln!(out, "{NOTHING_CONFIGURED}")?);
     }
     let last = if sight.is_some_and(Sight::is_shown) { "via" } else { "synced" };
@@ -37,18 +39,18 @@ pub(super) fn write(
         (last, Align::Left),
     ];
     let mut layout = Layout::new("  ", &columns);
-    let all = report.instruments.iter().flat_map(|instrument| &instrument.series);
+    let all = report.state.instruments.iter().flat_map(|instrument| &instrument.series);
     all.clone().for_each(|series| layout.fit(&cells(series, report.now)));
     layout.write_head(out)?;
     let mut above = "";
-    for instrument in &report.instruments {
+    for instrument in &report.state.instruments {
         write_title(instrument, above, paint, out)?;
         write_instrument(instrument, &layout, report.now, paint, out)?;
         above = &instrument.reason;
     }
     let remarks: BTreeSet<String> = all
         .clone()
-        .filter_map(|series| Some(format!("{} {}", series.timeframe, series.remark?)))
+        .filter_map(|series| Some(format!("{} {}", series.bar, series.bar.remark()?)))
         .collect();
     if !remarks.is_empty() {
         writeln!(out)?;
@@ -67,7 +69,7 @@ fn write_head(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     const BELOW: &str = "        ";
-    let bytes = report.instruments.iter().map(|instrument| instrument.bytes).sum();
+    let bytes = report.state.instruments.iter().map(|instrument| instrument.bytes).sum();
     match sight {
         None => writeln!(out, "daemon  not running")?,
         Some(sight) => {
@@ -82,19 +84,19 @@ fn write_head(
                 false => String::new(),
             };
             write_wrapped(out, "stream  ", &format!("{words}{series}"))?;
-            let error = report.websocket.last_error.as_deref();
+            let error = report.state.websocket.last_error.as_deref();
             if let Some(error) = error.filter(|_| matches!(tone, Tone::Bad | Tone::Fair)) {
                 write_wrapped(out, BELOW, error)?;
             }
         }
     }
     writeln!(out, "config  {}", report.config)?;
-    if let Some(error) = &report.daemon.config_error {
+    if let Some(error) = &report.state.daemon.config_error {
         let error = format!("changed, and refused; the one before holds: {error}");
         write_alert(out, BELOW, &error, paint)?;
     }
     writeln!(out, "data    {}, {}", report.data_dir, format_bytes(bytes))?;
-    if let Some(error) = &report.daemon.stalled {
+    if let Some(error) = &report.state.daemon.stalled {
         write_alert(out, BELOW, &format!("nothing can be stored: {error}"), paint)?;
     }
     // Whole seconds: a daemon's files are as fresh as that.
@@ -109,14 +111,15 @@ fn write_alert(out: &mut dyn Write, lead: &str, text: &str, paint: Paint) -> Res
 /// The line above the series of an instrument, whose mode has its reason perhaps as the instrument
 /// before has.
 fn write_title(
-    instrument: &InstrumentStatus,
+    status: &InstrumentStatus,
     above: &str,
     paint: Paint,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let InstrumentStatus { symbol, mode, reason, fell_back, .. } = instrument;
+    let InstrumentStatus { instrument: symbol, mode, reason, fell_back, .. } = status;
+    let mode = mode.map_or(UNKNOWN, Mode::as_str);
     let lead = format!("{}{symbol}  ", paint.mark(tone(mode, *fell_back)));
-    let bytes = format_bytes(instrument.bytes);
+    let bytes = format_bytes(status.bytes);
     let room = COLUMNS.saturating_sub(width(&lead) + mode.len() + bytes.len());
     let reason = unless_repeated(reason, above, room);
     Ok(write_wrapped(out, &lead, &format!("{mode}: {reason}, {bytes}"))?)
@@ -133,7 +136,7 @@ fn write_instrument(
         layout.write_row(out, &cells(series, now))?;
     }
     for series in &instrument.series {
-        let bar = series.timeframe;
+        let bar = series.bar;
         if series.odd_rows > 0 {
             let rows = count(series.odd_rows, "odd row");
             writeln!(out, "  {bar}: {rows}, kept as the exchange gave them")?;
@@ -153,7 +156,9 @@ fn cells(series: &SeriesStatus, now: Millis) -> Vec<String> {
     let last = match (&series.via, ago) {
         (None, Some(ago)) => ago,
         (None, None) => "never".to_owned(),
-        (Some(via), ago) => format!("{via} {}", ago.unwrap_or_default()).trim_end().to_owned(),
+        (Some(via), ago) => {
+            format!("{} {}", via.as_str(), ago.unwrap_or_default()).trim_end().to_owned()
+        }
     };
     let none = || "-".to_owned();
     let empty = match (series.known_empty, series.suspected_empty) {
@@ -162,7 +167,7 @@ fn cells(series: &SeriesStatus, now: Millis) -> Vec<String> {
         (known, suspected) => format!("{known}+{suspected}?"),
     };
     vec![
-        series.timeframe.to_owned(),
+        series.bar.to_string(),
         series.newest_closed.map_or_else(none, short_time),
         series.lag_ms.map_or_else(none, short_length),
         series.rows.to_string(),

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::cli::outcome::{Exit, Failure, finish, write_json};
 use crate::cli::paint::{Paint, Tone};
-use crate::cli::sight::{Daemon, Sight, tone, whole_length};
+use crate::cli::sight::{DaemonStatus, Sight, tone, whole_length};
 use crate::cli::table::{
     Align, COLUMNS, Layout, count, format_age, format_share, short_length, unless_repeated, wrap,
     write_wrapped,
@@ -24,7 +24,7 @@ const REASON_MIN: usize = 24;
 /// those of the snapshot.
 #[derive(Serialize)]
 struct Report {
-    daemon: Daemon,
+    daemon: DaemonStatus,
     websocket: StreamView,
     latency: LatencyView,
     rest: RestView,
@@ -61,7 +61,7 @@ fn show(
 fn report(sight: Option<&Sight>) -> Report {
     let snapshot = sight.map(|sight| sight.snapshot.clone()).unwrap_or_default();
     Report {
-        daemon: sight.map_or_else(Daemon::default, Sight::daemon),
+        daemon: sight.map_or_else(DaemonStatus::default, Sight::daemon),
         websocket: snapshot.stream,
         latency: snapshot.latency,
         rest: snapshot.rest,
