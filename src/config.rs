@@ -173,11 +173,19 @@ impl Config {
     /// # Errors
     ///
     /// A named file is absent, a file cannot be read, or something in it is refused.
+    ///
+    /// ```
+    /// use okx_local_store::Config;
+    ///
+    /// let absent = Config::load(Some("/nowhere/config.json".as_ref()), None);
+    /// assert!(absent.expect_err("it is not there").to_string().contains("/nowhere/config.json"));
+    /// ```
     pub fn load(file: Option<&Path>, data_dir: Option<&Path>) -> Result<Config, ConfigError> {
         Config::load_in(&Environment::read(), file, data_dir)
     }
 
     /// The same in given surroundings.
+    #[doc(hidden)]
     pub fn load_in(
         environment: &Environment,
         file: Option<&Path>,
@@ -229,6 +237,7 @@ impl Config {
     }
 
     /// What holds where no file says otherwise; `file` is the one that an edit would write.
+    #[doc(hidden)]
     pub fn builtin(file: PathBuf) -> Config {
         Config {
             data_dir: file.with_file_name("data"),
@@ -269,32 +278,66 @@ impl Config {
     }
 
     /// Whose candles are kept by it.
+    #[doc(hidden)]
     pub fn identity(&self) -> Identity {
         Identity { venue: "okx", region: self.region.to_string(), demo: self.sandbox }
     }
 
     /// The base of all REST addresses, such as `https://openapi.okx.com`.
+    ///
+    /// ```
+    /// use okx_local_store::Config;
+    ///
+    /// assert!(Config::builder("candles").build()?.rest_url().starts_with("https://"));
+    /// # Ok::<(), okx_local_store::Error>(())
+    /// ```
     pub fn rest_url(&self) -> &str {
         self.rest_url.as_deref().unwrap_or(self.region.rest_url())
     }
 
     /// The host of the stream, without a path, such as `wss://ws.okx.com`.
+    ///
+    /// ```
+    /// use okx_local_store::Config;
+    ///
+    /// assert!(Config::builder("candles").build()?.ws_url().starts_with("wss://"));
+    /// # Ok::<(), okx_local_store::Error>(())
+    /// ```
     pub fn ws_url(&self) -> &str {
         self.ws_url.as_deref().unwrap_or(self.region.ws_url(self.sandbox))
     }
 
     /// Where a daemon logs to: what is configured, else `logs/okx-store.log` beside the file.
+    #[doc(hidden)]
     pub fn daemon_log_file(&self) -> PathBuf {
         let default = || self.file.with_file_name("logs").join("okx-store.log");
         self.log_file.clone().unwrap_or_else(default)
     }
 
     /// Every series of every enabled instrument, in the order of the file.
+    ///
+    /// ```
+    /// use okx_local_store::{Config, InstrumentConfig};
+    ///
+    /// let btc = InstrumentConfig::new("BTC-USDT".parse()?);
+    /// let config = Config::builder("candles").instrument(btc).build()?;
+    /// assert_eq!(config.series().count(), 4, "1m, 5m, 1H and 1D");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn series(&self) -> impl Iterator<Item = Series> + '_ {
         self.instruments.iter().filter(|entry| entry.enabled).flat_map(InstrumentConfig::series)
     }
 
     /// What is configured for an instrument.
+    ///
+    /// ```
+    /// use okx_local_store::{Config, InstrumentConfig};
+    ///
+    /// let btc = InstrumentConfig::new("BTC-USDT".parse()?);
+    /// let config = Config::builder("candles").instrument(btc).build()?;
+    /// assert!(config.instrument(&"BTC-USDT".parse()?).is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn instrument(&self, instrument: &Instrument) -> Option<&InstrumentConfig> {
         self.instruments.iter().find(|entry| entry.instrument == *instrument)
     }
@@ -302,6 +345,14 @@ impl Config {
 
 impl InstrumentConfig {
     /// The defaults.
+    ///
+    /// ```
+    /// use okx_local_store::InstrumentConfig;
+    ///
+    /// let btc = InstrumentConfig::new("BTC-USDT".parse()?);
+    /// assert!(btc.enabled && btc.max_history_days == 365);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(instrument: Instrument) -> InstrumentConfig {
         InstrumentConfig {
             instrument,
@@ -316,6 +367,14 @@ impl InstrumentConfig {
     }
 
     /// One series for each of its bars.
+    ///
+    /// ```
+    /// use okx_local_store::InstrumentConfig;
+    ///
+    /// let btc = InstrumentConfig::new("BTC-USDT".parse()?);
+    /// assert_eq!(btc.series().next().expect("there are four").to_string(), "BTC-USDT 1m");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn series(&self) -> impl Iterator<Item = Series> + '_ {
         let instrument = &self.instrument;
         self.timeframes.iter().map(|&bar| Series { instrument: instrument.clone(), bar })
@@ -324,6 +383,7 @@ impl InstrumentConfig {
 
 impl InstrumentConfig {
     /// How the stream and polling share the work for this instrument.
+    #[doc(hidden)]
     pub fn rule(&self, config: &Config) -> Rule {
         Rule::of(Wishes {
             enabled: self.enabled,

@@ -162,9 +162,11 @@
 //! - **A command**: its grammar in `cli/args.rs`, its checked form in `cli/command.rs` and
 //!   `cli/check.rs`, a file of its own under `cli/`, and its arm in `cli.rs`. If it writes, it also
 //!   has a word in `request.rs`, which a daemon's `steward` serves.
+//! - **A call of the library**: what it does in the assembly, where a command can use it too, and
+//!   the call itself in `local.rs` or `query.rs`, with an example that runs.
 //! - **A key of the configuration**: its bounds in `config/check.rs`, its default in `config.rs`,
-//!   and a line in `config.json`. A daemon takes it in while it runs, or `steward` lists it among
-//!   those that wait for the next start.
+//!   a setter in `config/builder.rs`, and a line in `config.json`. A daemon takes it in while it
+//!   runs, or `steward` lists it among those that wait for the next start.
 //! - **A number for `status`**: a field in `snapshot.rs`, drawn in `steward/picture.rs`.
 //! - **A venue**: a folder beside `okx` with the same functions, from a question to a path and from
 //!   an answer or a frame to rows. Nothing above it reads the wire; those that name `okx` today are

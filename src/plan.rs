@@ -66,12 +66,14 @@ pub enum Wanted {
 
 impl Wanted {
     /// The one range in which all of these lie.
+    #[doc(hidden)]
     pub fn hull(spans: &Spans) -> Wanted {
         let ends = spans.first().zip(spans.last());
         Wanted::Range(ends.map_or(Span::new(0, 0), |(a, b)| Span::new(a.start, b.end)))
     }
 
     /// The range of bars, given where the newest closed bar ends.
+    #[doc(hidden)]
     pub fn span(self, grid: Grid, now: Millis, closed_end: Millis) -> Span {
         match self {
             Wanted::Days(days) => {

@@ -71,12 +71,14 @@ fn the_program_of_the_front_page_prints_each_closed_minute() {
 #[test]
 fn the_front_page_has_that_program() {
     let (page, program) = (include_str!("../../src/lib.rs"), include_str!("library.rs"));
+    let readme = include_str!("../../README.md");
     let lines = program.lines().skip_while(|line| line.trim() != "// begin").skip(1);
     let lines: Vec<&str> = lines.take_while(|line| line.trim() != "// end").collect();
     assert_eq!(lines.len(), 6);
     for line in lines {
-        let line = format!("//! {}", line).replace("open(file)", "open(\"config.json\")");
-        assert!(page.contains(&line), "src/lib.rs has no {line}");
+        let line = line.replace("open(file)", "open(\"config.json\")");
+        assert!(page.contains(&format!("//! {line}")), "src/lib.rs has no {line}");
+        assert!(readme.contains(&line), "README.md has no {line}");
     }
 }
 
@@ -117,6 +119,7 @@ fn seconds_come_as_they_close_each_once_and_are_what_is_stored() {
     let (btc, second) = ("BTC-USDT".parse().unwrap(), "1s".parse().unwrap());
     store.start().unwrap();
     assert!(matches!(store.start(), Err(Error::Started)));
+    assert_eq!(store.status().daemon.pid, Some(std::process::id()));
     let (closed, all) = (
         store.subscribe(&btc, second, Updates::Closed),
         store.subscribe(&btc, second, Updates::All),
@@ -272,4 +275,49 @@ fn many_threads_ask_at_once_while_it_writes() {
         }
     });
     store.stop().unwrap();
+}
+
+/// What an example has printed.
+fn printed(run: impl FnOnce(&mut dyn Write) -> Result<(), Box<dyn std::error::Error>>) -> String {
+    let mut out = Vec::new();
+    run(&mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn the_example_of_set_up_and_questions() {
+    let exchange =
+        Exchange::builder().synthetic("BTC-USDT", Listed::days(20)).clock(T0).speed(0.0).start();
+    let home = Home::of(&exchange).instrument("BTC-USDT", "1H 1Dutc", 3);
+    let out = printed(|out| crate::basic::run(&home.path("config.json"), out));
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[0], "BTC-USDT 1H: 73 new bars");
+    assert!(lines[2].starts_with("newest: 2024-05-01T00:00:00Z ") && lines[2].ends_with(")"));
+    assert!(lines[3].starts_with("of the last 23 bars "), "{out}");
+    assert_eq!(lines[6], "coverage: 100.00 %, 0 missing");
+    assert!(lines[7].starts_with("2024-05-01T00:00:00Z: "), "{out}");
+    assert!(lines[8].starts_with("24 rows in "), "{out}");
+    assert_eq!(std::fs::read_to_string(home.path("basic.csv")).unwrap().lines().count(), 25);
+}
+
+#[test]
+fn the_example_of_configuration_and_back_fill() {
+    let exchange =
+        Exchange::builder().synthetic("BTC-USDT", Listed::days(20)).clock(T0).speed(0.0).start();
+    let dir = tempfile::tempdir().unwrap();
+    let url = exchange.url();
+    let out = printed(|out| crate::backfill::run(dir.path(), Some(&url), out));
+    assert!(out.contains("0 of 168 bars to go\nBTC-USDT 1H: "), "{out}");
+    assert!(out.contains("\nBTC-USDT 1Dutc: 30 of 30 missing\n  History: ["), "{out}");
+    assert_equals(dir.path(), &exchange, &series("BTC-USDT", "1H"), 7, T0);
+}
+
+#[test]
+fn the_example_of_monitoring() {
+    let exchange = market(&["BTC-USDT"]).start();
+    let home = home(&exchange).instrument("BTC-USDT", "1s", 1);
+    let out = printed(|out| crate::monitor::run(&home.path("config.json"), 3, out));
+    let closed = |line: &&str| line.starts_with("BTC-USDT 1s 2024-");
+    assert_eq!(out.lines().filter(closed).count(), 3, "{out}");
+    assert!(out.contains("\nBTC-USDT: ") && out.contains(" missing\n"), "{out}");
 }

@@ -3,6 +3,17 @@
 #[path = "../exchange/mod.rs"]
 mod exchange;
 
+// The examples are run by the tests, too.
+#[allow(dead_code, reason = "their `main` is for people")]
+#[path = "../examples/backfill.rs"]
+mod backfill;
+#[allow(dead_code, reason = "their `main` is for people")]
+#[path = "../examples/basic.rs"]
+mod basic;
+#[allow(dead_code, reason = "their `main` is for people")]
+#[path = "../examples/monitor.rs"]
+mod monitor;
+
 mod beside;
 mod changes;
 mod commands;
