@@ -234,13 +234,12 @@ impl Feed {
         let lacks = match leg.pushed {
             Some(running) => line.head().is_none_or(|head| running > head),
             None => {
-                now.local >= acked_at.local + QUIET_MS
-                    && !line.is_fresh_since(acked_at.exchange, now)
+                now.local >= acked_at.local + QUIET_MS && !line.is_fresh_since(acked_at.local, now)
             }
         };
         // The longer it lasts the less likely it is that the next page helps.
         let again_ms = PAGE_AGAIN_MS.max((now.local - acked_at.local) / 2);
-        lacks && line.is_idle_since(now.exchange - again_ms, now)
+        lacks && line.is_idle_since(now.local - again_ms, now)
     }
 
     fn lose(&mut self, cause: &str, now: Now) {

@@ -421,7 +421,7 @@ impl Keeper {
             let line = line(bar).map(|(_, line)| line);
             Known {
                 head: line.and_then(Line::head),
-                is_fresh: line.is_some_and(|line| line.is_fresh_since(acked_at.exchange, now)),
+                is_fresh: line.is_some_and(|line| line.is_fresh_since(acked_at.local, now)),
             }
         };
         feed.check(known, now);

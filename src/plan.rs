@@ -134,7 +134,8 @@ pub struct Plan {
     /// Where stored history began when the plan was made: gaps above it are repairs.
     stored_from: Option<Millis>,
     newest: Newest,
-    /// When the newest page that was heard last had been asked for, exchange clock.
+    /// When the newest page that was heard last had been asked for, local time: the exchange's may
+    /// step back when it is learnt.
     newest_asked_at: Millis,
     /// Where the newest closed bar ends, as of the newest page or of the stream.
     closed_end: Millis,
@@ -266,7 +267,7 @@ impl Plan {
         self.coverage.spans().last().map(|span| span.end).or(heard)
     }
 
-    /// When the newest page had been asked for that was heard last, by the exchange's clock.
+    /// When the newest page had been asked for that was heard last, in local time.
     pub fn newest_asked_at(&self) -> Millis {
         self.newest_asked_at
     }
@@ -313,7 +314,7 @@ impl Plan {
     /// The question is on its way under this ticket.
     pub fn asked(&mut self, ticket: u64, question: Question, now: Now) {
         if let (Ask::Newest { .. }, Newest::Due(tries)) = (question.ask, self.newest) {
-            self.newest = Newest::Asked { tries, ticket, at: now.exchange };
+            self.newest = Newest::Asked { tries, ticket, at: now.local };
         }
         self.in_flight.insert(ticket, question);
     }

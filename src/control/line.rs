@@ -119,14 +119,12 @@ impl Line {
         self.plan.head()
     }
 
-    /// Whether a newest page is on disk that was asked for at `at` of the exchange's clock or
-    /// later.
+    /// Whether a newest page is on disk that was asked for at `at` of local time or later.
     pub fn is_fresh_since(&self, at: Millis, now: Now) -> bool {
         self.plan.is_fresh(now) && self.plan.newest_asked_at() >= at
     }
 
-    /// Whether no newest page is due or under way, nor was asked for since `at` of the exchange's
-    /// clock.
+    /// Whether no newest page is due or under way, nor was asked for since `at` of local time.
     pub fn is_idle_since(&self, at: Millis, now: Now) -> bool {
         self.plan.is_fresh(now) && self.plan.newest_asked_at() < at
     }

@@ -725,3 +725,15 @@ fn what_a_command_has_given_up_is_taken_up_when_it_is_configured() {
     world.run(2 * MINUTE);
     world.assert_whole();
 }
+
+/// The stream may stand before the exchange's clock is known, which then steps back.
+#[test]
+fn a_quiet_series_joins_although_the_clock_was_far_ahead_when_it_was_acked() {
+    let mut world = World::new(&[member(0, &["1m"], HYBRID)]);
+    world.faults.down = true;
+    let series = series_of(0, "1m");
+    let ahead = Now { exchange: T0 + 2 * HOUR, ..world.now() };
+    world.keeper.on(ahead, Input::Streamed(Report::Acked(series)));
+    world.run(2 * MINUTE);
+    assert_eq!(world.mode(0), Mode::Stream, "{:?}", world.log);
+}
