@@ -351,8 +351,9 @@ impl Plan {
             (Ask::Window { .. }, _) => question.target,
             // The newest page tells of all bars above its oldest row. Those below it do not wait
             // for a confirm, as far as is known: what they are is asked for by itself.
-            (Ask::Newest { .. }, Some((oldest, _))) => {
-                question.target.intersection(Span::new(0, oldest))
+            (Ask::Newest { .. }, extent) => {
+                let reach = extent.map_or(Millis::MAX, |(oldest, _)| oldest);
+                question.target.intersection(Span::new(0, reach))
             }
             _ => Span::new(0, 0),
         };
