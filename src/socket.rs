@@ -19,7 +19,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use tungstenite::http::Uri;
 use tungstenite::protocol::CloseFrame;
-use tungstenite::{Error, Message, WebSocket};
+use tungstenite::{Error, Message, Utf8Bytes, WebSocket};
 use ureq::{Proxy, ProxyProtocol};
 
 use crate::proxy;
@@ -109,7 +109,7 @@ fn bad_url(url: &str) -> SocketError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// A text message.
-    Text(String),
+    Text(Utf8Bytes),
     /// A binary message. The exchange sends none, so nobody asks what it holds.
     Binary,
     /// A ping or a pong of the protocol; the former is answered already.
@@ -163,7 +163,7 @@ impl Socket {
         let timed = self.socket.get_mut().timed();
         (timed.read_until, timed.write_until) = (until, Deadline::after(WRITE_ASIDE_MS));
         match self.socket.read() {
-            Ok(Message::Text(text)) => Ok(Some(Frame::Text(text.as_str().to_owned()))),
+            Ok(Message::Text(text)) => Ok(Some(Frame::Text(text))),
             Ok(Message::Binary(_) | Message::Frame(_)) => Ok(Some(Frame::Binary)),
             Ok(Message::Ping(_) | Message::Pong(_)) => Ok(Some(Frame::Control)),
             Ok(Message::Close(frame)) => {

@@ -93,7 +93,7 @@ impl Scalar<'_> {
     /// the result has the digits that came.
     pub(super) fn number(&self) -> Option<f64> {
         let number = match self {
-            Scalar::Text(text) => text.parse().ok()?,
+            Scalar::Text(text) => decimal(text).or_else(|| text.parse().ok())?,
             Scalar::Whole(whole) => *whole as f64,
             Scalar::Float(float) => *float,
             Scalar::Other => return None,
@@ -136,6 +136,31 @@ impl Scalar<'_> {
     pub(super) fn is_text(&self) -> bool {
         matches!(self, Scalar::Whole(_)) || !self.text().is_empty()
     }
+}
+
+/// Reads what nearly all prices and volumes are, a few digits with a point among them, in a third of
+/// the time that any number takes. It is as exact: the digits as a whole number and the power of ten
+/// are both an `f64` without loss, so to divide them is the only rounding.
+fn decimal(text: &str) -> Option<f64> {
+    /// Up to here each whole number is an `f64`.
+    const WHOLE_MAX: u64 = 1 << 53;
+    const POWERS: [f64; 17] = [
+        1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+    ];
+    if text.len() > POWERS.len() {
+        return None;
+    }
+    let (mut whole, mut point) = (0, None);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'0'..=b'9' => whole = 10 * whole + u64::from(byte - b'0'),
+            b'.' if point.is_none() => point = Some(at),
+            _ => return None,
+        }
+    }
+    let decimals = point.map_or(0, |at| text.len() - at - 1);
+    let has_digits = text.len() > usize::from(point.is_some());
+    (has_digits && whole <= WHOLE_MAX).then(|| whole as f64 / POWERS[decimals])
 }
 
 impl fmt::Display for Scalar<'_> {
@@ -235,6 +260,8 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for FewVisitor<T, 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -269,6 +296,17 @@ mod tests {
         ] {
             let read: Scalar = serde_json::from_str(text).unwrap();
             assert_eq!(read.number(), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_way_reads_what_the_long_way_reads(
+            text in prop_oneof!["[0-9]{0,17}", "[0-9]{0,9}[.][0-9]{0,9}", "[0-9.eE+-]{0,8}"],
+        ) {
+            if let Some(number) = decimal(&text) {
+                prop_assert_eq!(text.parse::<f64>().map(f64::to_bits), Ok(number.to_bits()));
+            }
         }
     }
 

@@ -55,7 +55,7 @@ fn next(socket: &mut Socket) -> Frame {
 }
 
 fn text(text: &str) -> Frame {
-    Frame::Text(text.to_owned())
+    Frame::Text(text.into())
 }
 
 /// Reads until the other side hangs up.
