@@ -28,7 +28,7 @@ pub fn symbol(number: usize) -> String {
 }
 
 /// Writes a configuration of so many instruments, a day of each, and makes the data folder.
-pub fn configure(home: &Path, exchange: &Exchange, instruments: usize, keys: &str) {
+pub fn configure(home: &Path, exchange: &Exchange, instruments: usize, bars: &[&str], keys: &str) {
     let mut text = format!(
         "{{ \"rest_url\": {:?}, \"ws_url\": {:?}, {keys} \"instruments\": [",
         exchange.url(),
@@ -36,7 +36,7 @@ pub fn configure(home: &Path, exchange: &Exchange, instruments: usize, keys: &st
     );
     for number in 0..instruments {
         let comma = if number == 0 { "" } else { "," };
-        let (symbol, bars) = (symbol(number), BARS);
+        let symbol = symbol(number);
         let entry = format!("\"symbol\": {symbol:?}, \"timeframes\": {bars:?}");
         write!(text, "{comma}\n  {{ {entry}, \"max_history_days\": 1 }}").unwrap();
     }

@@ -107,7 +107,7 @@ fn watch(
         builder = builder.synthetic(&symbol(number), Listed::days(2));
     }
     let exchange = builder.start();
-    configure(&home, &exchange, instruments, "\"rate_limit_per_minute\": 0,");
+    configure(&home, &exchange, instruments, &BARS, "\"rate_limit_per_minute\": 0,");
     for number in 0..instruments {
         fill(&home.join("data"), &symbol(number), clock);
     }

@@ -7,13 +7,17 @@
 #[path = "../exchange/mod.rs"]
 mod exchange;
 
+mod backfill;
 mod candles;
 mod command;
 mod daemon;
+mod growth;
+mod hour;
 mod intake;
 mod live;
 mod measure;
 mod process;
+mod start;
 mod store;
 mod table;
 mod wire;
@@ -29,7 +33,7 @@ use yard::Yard;
 type Measure = fn(&Yard) -> Result<Vec<Line>, String>;
 
 /// What there is to measure, by the words of `ONLY`.
-const LINES: [(&str, Measure); 12] = [
+const LINES: [(&str, Measure); 16] = [
     ("upsert", store::upsert),
     ("single", store::one_row_per_commit),
     ("reads", store::reads),
@@ -41,6 +45,10 @@ const LINES: [(&str, Measure); 12] = [
     ("intake", intake::intake),
     ("crowd", live::crowd),
     ("calm", live::calm),
+    ("start", start::start),
+    ("backfill", backfill::backfill),
+    ("hour", hour::hour),
+    ("rows", growth::rows),
     ("instruments", live::instruments),
 ];
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use okx_local_store::bar::Bar;
 use okx_local_store::candle::Candle;
 use okx_local_store::span::Span;
+use okx_local_store::store::file::Entry;
 use okx_local_store::store::query::Selection;
 use okx_local_store::store::read::Reader;
 use okx_local_store::store::schema::create_candles;
@@ -28,7 +29,7 @@ const COLUMNS: &str =
 pub fn upsert(yard: &Yard) -> Result<Vec<Line>, String> {
     let series = series("BTC-USDT", "1m");
     let candles: Vec<Candle> = minutes(MILLION).collect();
-    let pages = pages(series.bar, candles.iter().copied());
+    let pages: Vec<Entry> = pages(series.bar, candles.iter().copied()).collect();
     let (ours, bare) = (yard.folder("upsert"), yard.folder("bare"));
     let subject = || {
         let (dir, pages) = (yard.folder("upsert"), pages.clone());
@@ -53,7 +54,7 @@ pub fn upsert(yard: &Yard) -> Result<Vec<Line>, String> {
 pub fn one_row_per_commit(yard: &Yard) -> Result<Vec<Line>, String> {
     let series = series("BTC-USDT", "1m");
     let candles: Vec<Candle> = minutes(MILLION).collect();
-    let pages = pages(series.bar, candles.iter().copied());
+    let pages: Vec<Entry> = pages(series.bar, candles.iter().copied()).collect();
     let subject = || {
         let (dir, pages) = (yard.folder("upsert"), pages.clone());
         timed(|| send_through_writer(&dir, &series.instrument, pages))

@@ -28,6 +28,8 @@ use crate::candles::minutes;
 const ORDERS: usize = 64;
 /// Receipts that may wait for whoever hears them, as in the program.
 const RECEIPTS: usize = 256;
+/// Pages that are committed together at most, as in the program.
+const PAGES: usize = 10;
 /// What the large store holds.
 pub const MILLION: usize = 1_000_000;
 
@@ -64,7 +66,7 @@ impl Yard {
 }
 
 /// A configuration of one instrument, by its symbol in JSON.
-fn config(symbol: &str) -> String {
+pub fn config(symbol: &str) -> String {
     format!("{{ \"instruments\": [{{ \"symbol\": {symbol}, \"timeframes\": [\"1m\"] }}] }}")
 }
 
@@ -78,24 +80,25 @@ pub fn identity() -> Identity {
 }
 
 /// Candles as the pages that bring them, oldest first.
-pub fn pages(bar: Bar, candles: impl Iterator<Item = Candle>) -> Vec<Entry> {
-    let candles: Vec<Candle> = candles.collect();
+pub fn pages(bar: Bar, mut candles: impl Iterator<Item = Candle>) -> impl Iterator<Item = Entry> {
     let grid = bar.grid();
-    let page = |rows: &[Candle]| {
-        let (first, last) = (rows[0].ts, rows[rows.len() - 1].ts);
+    std::iter::from_fn(move || {
+        let rows: Vec<Candle> = candles.by_ref().take(PAGE_ROWS_MAX as usize).collect();
+        let (first, last) = (rows.first()?.ts, rows.last()?.ts);
         let ask = Ask::Window { span: Span::new(first, grid.next(last)), limit: PAGE_ROWS_MAX };
-        let page = Page::new(ask, rows.to_vec(), Vec::new());
-        Entry { bar, grid: Some(grid), page, at: last + DAY }
-    };
-    candles.chunks(PAGE_ROWS_MAX as usize).map(page).collect()
+        let page = Page::new(ask, rows, Vec::new());
+        Some(Entry { bar, grid: Some(grid), page, at: last + DAY })
+    })
 }
 
 /// Stores candles without a thread of its own.
 pub fn store(data_dir: &Path, series: &Series, candles: impl Iterator<Item = Candle>) {
     let path = data_dir.join(format!("{}.db", series.instrument));
     let mut file = File::open(&path, &identity()).unwrap();
-    for entries in pages(series.bar, candles).chunks(10) {
-        file.commit(entries, 0).unwrap();
+    let mut pages = pages(series.bar, candles).peekable();
+    while pages.peek().is_some() {
+        let entries: Vec<Entry> = pages.by_ref().take(PAGES).collect();
+        file.commit(&entries, 0).unwrap();
     }
     file.finish().unwrap();
 }
