@@ -12,6 +12,7 @@ use crate::candle::Candle;
 use crate::okx::PAGE_ROWS_MAX;
 use crate::okx::envelope::Scalar;
 use crate::page::Refused;
+use crate::time::Millis;
 
 /// More rows than any list was ever seen with: what has more of them is no answer to us.
 pub(super) const ROWS_MAX: usize = 1_000;
@@ -20,9 +21,9 @@ const _: () = assert!(PAGE_ROWS_MAX as usize <= ROWS_MAX);
 /// The fields that a row must have. Six, as of mark prices, are no candle; more are ignored.
 const FIELDS: usize = 9;
 
-/// The numbers of a row between its time and its confirm, as OKX names them.
-const NUMBERS: [&str; 7] = ["o", "h", "l", "c", "vol", "volCcy", "volCcyQuote"];
-const _: () = assert!(NUMBERS.len() + 2 == FIELDS);
+/// The fields of a row, as OKX names them: its time, seven numbers and its confirm.
+const NAMES: [&str; FIELDS] = ["ts", "o", "h", "l", "c", "vol", "volCcy", "volCcyQuote", "confirm"];
+const LAST: usize = FIELDS - 1;
 
 /// A list of rows, in the order they came. One that is no candle is refused and named, the others
 /// are kept; a list of more than `ROWS_MAX` is refused while it is read.
@@ -92,16 +93,29 @@ impl<'de> Visitor<'de> for RowVisitor {
         f.write_str("a row")
     }
 
+    /// Takes each field as it comes, and of those that cannot be read remembers the first.
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Row, A::Error> {
-        let mut fields: [Scalar<'de>; FIELDS] = Default::default();
-        let mut count = 0;
+        let (mut count, mut time, mut confirmed, mut bad) = (0, None, false, None);
+        let mut values = [0.0; FIELDS - 2];
         while count < FIELDS {
-            let Some(field) = seq.next_element()? else { break };
-            fields[count] = field;
+            let Some(field) = seq.next_element::<Scalar>()? else { break };
+            let read = match count {
+                0 => field.time().map(|ts| time = Some(ts)),
+                LAST => field.flag().map(|flag| confirmed = flag),
+                _ => field.number().map(|number| values[count - 1] = number),
+            };
+            if read.is_none() {
+                bad.get_or_insert_with(|| format!("its {} is {}", NAMES[count], shown(&field)));
+            }
             count += 1;
         }
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Row(candle(&fields, count)))
+        let short = || format!("it has {count} fields instead of {FIELDS}");
+        let bad = if count < FIELDS { Some(short()) } else { bad };
+        Ok(Row(match (time, bad) {
+            (Some(ts), None) => Ok(candle(ts, values, confirmed)),
+            (ts, why) => Err(Refused { ts, why: why.unwrap_or_default() }),
+        }))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row, A::Error> {
@@ -134,22 +148,7 @@ impl<'de> Visitor<'de> for RowVisitor {
     }
 }
 
-/// Reads the fields of a row, of which the first `count` have come.
-fn candle(fields: &[Scalar; FIELDS], count: usize) -> Result<Candle, Refused> {
-    let [ts, numbers @ .., confirm] = fields;
-    let time = ts.time();
-    let refuse = |why: String| Refused { ts: time, why };
-    if count < FIELDS {
-        return Err(refuse(format!("it has {count} fields instead of {FIELDS}")));
-    }
-    let ts = time.ok_or_else(|| refuse(format!("its ts is {}", shown(ts))))?;
-    let mut values = [0.0; NUMBERS.len()];
-    for ((value, number), name) in values.iter_mut().zip(numbers).zip(NUMBERS) {
-        let read = number.number();
-        *value = read.ok_or_else(|| refuse(format!("its {name} is {}", shown(number))))?;
-    }
-    let confirmed =
-        confirm.flag().ok_or_else(|| refuse(format!("its confirm is {}", shown(confirm))))?;
+fn candle(ts: Millis, values: [f64; FIELDS - 2], confirmed: bool) -> Candle {
     let [open, high, low, close, volume, volume_ccy, volume_quote] = values;
-    Ok(Candle { ts, open, high, low, close, volume, volume_ccy, volume_quote, confirmed })
+    Candle { ts, open, high, low, close, volume, volume_ccy, volume_quote, confirmed }
 }
