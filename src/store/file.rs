@@ -164,11 +164,13 @@ impl File {
     ///
     /// History arrives newest block first, and SQLite leaves every tenth byte free where rows are
     /// put before others (92 against 83 bytes a row, measured; the size of the blocks hardly
-    /// matters). Readers go on reading meanwhile.
+    /// matters). Readers go on reading meanwhile. All of it goes through the log, which would stay
+    /// as large as the file until somebody writes again.
     pub fn compact(&mut self) -> Result<(), StoreError> {
         if self.grown >= COMPACT_ROWS {
             self.grown = 0;
             self.conn.execute_batch("VACUUM").map_err(StoreError::sql(&self.path, "compact"))?;
+            self.move_log("TRUNCATE")?;
         }
         Ok(())
     }
@@ -641,6 +643,19 @@ mod tests {
             bench.commit(entry(vec![row], 9 * MINUTE));
             assert_eq!(bench.read().odd_rows("1m".parse().unwrap()).unwrap(), count, "{name}");
         }
+    }
+
+    #[test]
+    fn a_file_that_was_written_anew_leaves_no_log_as_large_as_itself() {
+        let mut bench = Bench::new();
+        let many = COMPACT_ROWS as i64;
+        let rows = |span: std::ops::Range<i64>| span.map(|minute| candle(minute, 1.0, true));
+        bench.commit(entry(rows(many / 2..many).collect(), many * MINUTE));
+        bench.commit(entry(rows(0..many / 2).collect(), many * MINUTE));
+        bench.file.compact().unwrap();
+        let log = fs::metadata(bench.dir.path().join("BTC-USDT.db-wal")).unwrap();
+        assert_eq!(log.len(), 0);
+        assert_eq!(bench.spans(), [(0, many)]);
     }
 
     #[test]

@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use okx_local_store::okx;
@@ -40,8 +39,7 @@ pub fn backfill(yard: &Yard) -> Result<Vec<Line>, String> {
         exchange.url()
     );
     fs::write(home.join("config.json"), config).unwrap();
-    let log = AtomicU64::new(0);
-    let length = fetch(&home, &log);
+    let (length, log) = fetch(&home, &exchange);
     let rows = DAYS * DAY / MINUTE;
     let (pages, all) = (exchange.count(Endpoint::History), exchange.requests().len());
     let least = (rows as usize).div_ceil(okx::PAGE_ROWS_MAX as usize);
@@ -58,26 +56,29 @@ pub fn backfill(yard: &Yard) -> Result<Vec<Line>, String> {
     let what = "back-fill of a year of 1m, answers 100 ms late: the permitted rate";
     let line = Line::new(what, used / permitted, Target::AtLeast(0.95), remark);
     let holds = all <= least + MORE_REQUESTS + 1;
-    Ok(vec![Line { holds, ..line }, disk(yard, &home, log.into_inner())])
+    Ok(vec![Line { holds, ..line }, disk(yard, &home, log)])
 }
 
-/// Runs the back-fill; notes the largest log on the way.
-fn fetch(home: &Path, log: &AtomicU64) -> Duration {
+/// Runs the back-fill; gives its length, and the size of the largest log while pages came: the file
+/// is written anew at the end, all of it through the log.
+fn fetch(home: &Path, exchange: &Exchange) -> (Duration, u64) {
     let mut command = program(home, &format!("backfill BTC-USDT 1m --days {DAYS}"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let begun = Instant::now();
     let mut child = command.spawn().unwrap();
     let wal = home.join("data/BTC-USDT.db-wal");
-    let mut length = None;
+    let (mut length, mut logs) = (None, Vec::new());
     wait_until("the end of the back-fill", || {
         let size = fs::metadata(&wal).map_or(0, |found| found.len());
-        log.fetch_max(size, Ordering::Relaxed);
+        logs.push((exchange.count(Endpoint::History), size));
         length = child.try_wait().unwrap().map(|status| (status, begun.elapsed()));
         length.is_some()
     });
     let (status, length) = length.expect("because it has ended");
     assert!(status.success(), "the back-fill ended with {status}");
-    length
+    let pages = exchange.count(Endpoint::History);
+    let log = logs.into_iter().filter(|(asked, _)| *asked < pages).map(|(_, size)| size).max();
+    (length, log.unwrap_or(0))
 }
 
 /// The size of the file beside that of the same rows written once, oldest first.
@@ -90,7 +91,7 @@ fn disk(yard: &Yard, home: &Path, log_bytes: u64) -> Line {
     let size = |path: &Path| fs::metadata(path).unwrap().len() as f64;
     let (ours, least) = (size(&path), size(&bare));
     let remark = format!(
-        "{:.1} MB, {:.1} bytes a row; the largest log {:.1} MB",
+        "{:.1} MB, {:.1} bytes a row; the largest log meanwhile {:.1} MB",
         ours / 1e6,
         ours / rows.len() as f64,
         log_bytes as f64 / 1e6
