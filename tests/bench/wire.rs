@@ -6,7 +6,7 @@ use okx_local_store::page::Ask;
 use okx_local_store::wire::Answer;
 
 use crate::candles::minutes;
-use crate::measure::{by_turns, per_call};
+use crate::measure::{Pair, by_turns, per_call};
 use crate::table::{Line, Target};
 use crate::yard::Yard;
 
@@ -42,7 +42,7 @@ pub fn decode(_: &Yard) -> Result<Vec<Line>, String> {
         || per_call(20_000, || drop(stream::decode(&text).unwrap())),
         || per_call(20_000, || drop(generic(text.as_bytes()))),
     );
-    let line = |what, pair: crate::measure::Pair| {
+    let line = |what, pair: Pair| {
         Line::new(what, pair.time_ratio(), Target::AtMost(0.5), pair.to_string())
     };
     Ok(vec![
