@@ -138,9 +138,9 @@ impl Scalar<'_> {
     }
 }
 
-/// Reads what nearly all prices and volumes are, a few digits with a point among them, in a third of
-/// the time that any number takes. It is as exact: the digits as a whole number and the power of ten
-/// are both an `f64` without loss, so to divide them is the only rounding.
+/// Reads what nearly all prices and volumes are, a few digits with a point among them, in a third
+/// of the time that any number takes. It is as exact: the digits as a whole number and the power of
+/// ten are both an `f64` without loss, so to divide them is the only rounding.
 fn decimal(text: &str) -> Option<f64> {
     /// Up to here each whole number is an `f64`.
     const WHOLE_MAX: u64 = 1 << 53;

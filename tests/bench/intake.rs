@@ -77,7 +77,7 @@ fn frames(wanted: &BTreeSet<Series>) -> Vec<Vec<u8>> {
     minutes(FRAMES).zip(series).enumerate().map(frame).collect()
 }
 
-/// Serves one client: acknowledges so many series, then sends all frames, by a write for each piece.
+/// Serves one client: acknowledges so many series, then sends all frames, a write for each piece.
 /// Gives the moment at which it began with them, and the connection: who
 /// closes it with something unread takes from the client what that has not read.
 fn serve(
