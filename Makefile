@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?= --help
 
 .DEFAULT_GOAL := help
-.PHONY: help build check fmt clippy test sim crash soak bench audit docs demo run record install clean
+.PHONY: help build check fmt clippy test snippets sim crash soak bench audit docs demo run record install clean
 
 help: ## list what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,7 +13,7 @@ help: ## list what there is to make
 build: ## build the program: target/release/okx-store
 	$(CARGO) build --release --locked
 
-check: fmt clippy docs test ## all that must be clean: format, lints, documentation, tests
+check: fmt clippy docs test snippets ## all that must be clean: format, lints, documentation, tests
 
 fmt:
 	$(CARGO) fmt --check
@@ -26,6 +26,16 @@ docs:
 
 test: ## run all tests; they need no network
 	$(CARGO) test --locked
+
+# Where pandas and DuckDB are, once they have been fetched.
+VENV := $(abspath $(or $(CARGO_TARGET_DIR),target))/python
+
+snippets: ## run the README with its Python, where pandas and DuckDB can be had; tests run the rest
+	@python=$(VENV)/bin/python; has() { $$python -c 'import duckdb, pandas' >/dev/null 2>&1; }; \
+	has || { python3 -m venv $(VENV) && $$python -m pip install --quiet --retries 0 --timeout 15 \
+		--only-binary :all: pandas duckdb; } >/dev/null 2>&1; \
+	if has; then OKX_STORE_PYTHON=$$python $(CARGO) test --locked --test suite readme::; \
+	else echo "the README's Python was not run: python3 with pandas and DuckDB is not to be had" >&2; fi
 
 # How many runs the simulation makes, from which seed on; or the one seed to see in full.
 sim: N ?= 20000

@@ -175,6 +175,11 @@
 
 #![forbid(unsafe_code)]
 
+/// The README, whose programs are tests like all others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub mod bar;
 pub mod candle;
 pub mod coverage;

@@ -32,6 +32,7 @@ mod offline;
 mod operator;
 mod peers;
 mod process;
+mod readme;
 mod recorded;
 mod refusals;
 mod sight;
