@@ -72,6 +72,11 @@
 //! is the only place where it waits, and a mind without I/O decides for it: `keeper` for the
 //! supervisor, `link` for the stream, `queue` for the writer.
 //!
+//! Threads carry names, which `top -H` shows: `poll-1` and so on, `stream`, `writer`, `audit`,
+//! `signal`, and the desk's `desk`, `desk-door` and `desk-1` to `desk-8`, its clerks. The supervisor
+//! is the program's first one, and in another's program `supervisor`. `dial`, `resolve` and `lock`
+//! take a single call that can be long off one of these; `screen` writes the log to the terminal.
+//!
 //! | channel | from, to | holds | its sender | it ends when |
 //! |---|---|---|---|---|
 //! | orders | supervisor, pollers | one per poller | never waits | the supervisor drops it |
@@ -167,11 +172,11 @@
 //! - **A key of the configuration**: its bounds in `config/check.rs`, its default in `config.rs`,
 //!   a setter in `config/builder.rs`, and a line in `config.json`. A daemon takes it in while it
 //!   runs, or `steward` lists it among those that wait for the next start.
-//! - **A number for `status`**: a field in `snapshot.rs`, drawn in `steward/picture.rs`.
+//! - **A number for `status`**: a field in `snapshot.rs`, drawn in `steward/picture.rs`, typed for
+//!   programs in `status.rs`, and shown by `cli/status`, to Prometheus too.
 //! - **A venue**: a folder beside `okx` with the same functions, from a question to a path and from
-//!   an answer or a frame to rows. Nothing above it reads the wire; those that name `okx` today are
-//!   `plan`, `session`, `link`, `http`, `poller`, `engine`, `inquiry`, `daemon`, `steward`,
-//!   `config` and `cli`.
+//!   an answer or a frame to rows. Nothing above it reads the wire; who names `okx` today is told
+//!   by `grep -rl crate::okx src`, and calls the other folder in its place where that is asked.
 
 #![forbid(unsafe_code)]
 
