@@ -72,7 +72,7 @@ pub(super) enum Word {
                         [--check MAX_LAG]",
     example = "okx-store status --json
 okx-store status --check 5m || echo 'candles are late' | mail -s okx-store me
-okx-store status --format prometheus > /var/lib/node_exporter/okx-store.prom",
+okx-store status --format prometheus > okx.new && mv okx.new okx.prom",
     note = "Reads files alone, never the network.
 With --check it tells of late series alone and exits with 1 if there is one; a
 bar that the exchange does not have makes none late."

@@ -251,9 +251,17 @@ impl Doctor<'_> {
         };
         let ask = Ask::Newest { limit: 1, until: 0 };
         let path = okx::page_path(&series, endpoint, ask);
-        let begun = Deadline::after(0);
-        let page = inquirer.ask(endpoint, &path, |answer| okx::decode_page(ask, answer));
-        match page {
+        // From when the budget lets it out: beside a busy daemon it waits for that longer than for
+        // the exchange.
+        let mut begun = Deadline::after(0);
+        let watch = &mut |_, wait: Option<_>| {
+            if wait.is_none() {
+                begun = Deadline::after(0);
+            }
+            true
+        };
+        let decode = |answer: &_| okx::decode_page(ask, answer);
+        match inquirer.ask_watched(endpoint, &path, decode, watch) {
             Ok(_) => {
                 let length = format_length(begun.elapsed_ms());
                 (Verdict::Ok, format!("{url} gave the newest candle of {series} within {length}"))
