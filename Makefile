@@ -5,7 +5,8 @@ CARGO ?= cargo
 ARGS ?= --help
 
 .DEFAULT_GOAL := help
-.PHONY: help build check fmt clippy test snippets sim crash soak bench audit docs demo run record install clean
+.PHONY: help build check fmt clippy test snippets sim planted crash soak bench audit docs demo run
+.PHONY: record install clean
 
 help: ## list what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +46,9 @@ sim: ## 20000 runs of the simulation, in virtual time; SEED=7 shows one of them 
 	OKX_STORE_RUNS=$(N) OKX_STORE_FROM=$(FROM) $(if $(SEED),OKX_STORE_SEED=$(SEED)) \
 		$(CARGO) test --release --locked --test sim -- --nocapture \
 		--exact runs::the_store_becomes_equal_to_the_exchange_whatever_happens
+
+planted: ## break the code on purpose, in one place after the other, and see it noticed
+	tests/sim/planted.sh
 
 # What decides the course of what follows: a seed to repeat, or any.
 crash soak: SEED ?= $(shell date +%s)

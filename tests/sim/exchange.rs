@@ -208,16 +208,19 @@ impl Exchange {
                 struck = Some(fault);
             }
         }
-        match struck {
-            // A row of these that cannot be read is left to a later command, for good reason.
-            Some(RestFault::NoNumber) if below => None,
-            Some(RestFault::Empty | RestFault::Stale(_)) if below => {
-                let denials = self.denials.entry(ask.symbol.clone()?).or_default();
-                *denials += 1;
-                struck.filter(|_| *denials <= DENIALS_MAX)
-            }
-            struck => struck,
+        if !below {
+            return struck;
         }
+        // That history goes on is denied more often than anything else goes wrong.
+        let denies = self.rest.iter().any(|(fault, _)| *fault == RestFault::Empty);
+        let denials = self.denials.entry(ask.symbol.clone()?).or_default();
+        if denies && *denials < DENIALS_MAX && stage.dice.below(2) == 0 {
+            *denials += 1;
+            return Some(RestFault::Empty);
+        }
+        // A row of these that cannot be read is left to a later command, for good reason.
+        let lies = [RestFault::Empty, RestFault::NoNumber];
+        struck.filter(|fault| !lies.contains(fault) && !matches!(fault, RestFault::Stale(_)))
     }
 
     fn answer(&mut self, stage: &mut Stage, ask: &Ask, fault: Option<RestFault>) -> Page {

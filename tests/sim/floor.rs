@@ -227,7 +227,7 @@ impl Exchange {
 
     /// Ends the subscription of a series over all connections that have it.
     pub fn unsubscribe(&mut self, stage: &mut Stage, number: usize) {
-        if self.has(stage.at, Spell::Silence) {
+        if self.has(stage.at, Spell::Silence) || self.has(stage.at, Spell::LostAcks) {
             // It would not be told, which no connection does that stands.
             return;
         }
@@ -313,7 +313,10 @@ impl Exchange {
     }
 
     fn closing(&mut self, number: usize, open: Millis) -> Option<String> {
-        self.pushed(number, true, |listing, bar| listing.closed(bar, open))
+        self.pushed(number, true, |listing, bar| {
+            let has_traded = bar.end(open) > listing.first_ms();
+            has_traded.then(|| listing.closed(bar, open)).flatten()
+        })
     }
 
     fn running(&mut self, number: usize, at: Millis) -> Option<String> {

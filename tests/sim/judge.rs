@@ -11,7 +11,7 @@ use okx_local_store::mode::{Change, Mode};
 use okx_local_store::page::{Ask, Stored};
 use okx_local_store::span::{Span, Spans};
 use okx_local_store::store::file::Entry;
-use okx_local_store::time::{MINUTE, Millis, SECOND, format_time};
+use okx_local_store::time::{MINUTE, Millis, Now, SECOND, format_time};
 use okx_local_store::wire::{Endpoint, Policy};
 
 use crate::exchange::Exchange;
@@ -221,13 +221,8 @@ pub fn compare(
     Ok(())
 }
 
-/// What a daemon's plan of a series does not know of what is stored.
-pub fn compare_plan(
-    judge: &Judge,
-    store: &Store,
-    mind: &Keeper,
-    series: &Series,
-) -> Result<(), String> {
+/// What a daemon's plan of a series does not know, or believes wrongly, of what is stored.
+pub fn compare_plan(store: &Store, mind: &Keeper, series: &Series, now: Now) -> Result<(), String> {
     let line = mind.line(series).ok_or("it is not kept")?;
     if let Some(error) = &line.error {
         return Err(format!("it is given up: {error}"));
@@ -235,11 +230,15 @@ pub fn compare_plan(
     let Some(table) = store.table(series) else { return Ok(()) };
     let with_rows = table.coverage.with_rows();
     let bars: i64 = with_rows.iter().map(|span| table.grid.count(span)).sum();
-    // What other hands delete is not fetched again where it is too old to be wanted.
-    if line.stored() != bars && !judge.tampered.contains_key(series) {
+    // It may know of fewer: what was on its way to the disk for a plan before it, and is too old to
+    // be wanted by now.
+    if line.stored() > bars {
         return Err(format!("the plan counts {} bars, the store {bars}", line.stored()));
     }
-    Ok(())
+    match line.tally(now).missing {
+        0 => Ok(()),
+        missing => Err(format!("the plan misses {missing} bars")),
+    }
 }
 
 /// What of an instrument is not as it should be: its stream is to be used where it may, and what is

@@ -43,11 +43,6 @@ impl Machine {
         self.wrong_ms += by_ms;
     }
 
-    /// The calendar is set right.
-    pub fn correct(&mut self) {
-        self.wrong_ms = 0;
-    }
-
     /// The machine sleeps for so long.
     pub fn sleep(&mut self, at: Millis, length_ms: Millis) {
         self.anchor = (at.max(self.anchor.0) + length_ms, self.monotonic(at));

@@ -36,6 +36,9 @@ const SLEPT_MS: Millis = 5 * SECOND;
 const JOURNEY_MS: Millis = 390;
 /// A message between two threads takes so long at the most.
 const HOP_MS: Millis = 4;
+/// A wait that is shorter ends in time: what is due so soon is a request, and those are to come as
+/// fast as they may.
+const PROMPT_MS: Millis = 150;
 /// So many reports of the stream wait for the supervisor.
 const STREAMED_MAX: usize = 256;
 
@@ -227,8 +230,9 @@ impl Process {
             return;
         };
         assert!(due > now.local, "the supervisor would spin: {due} is past at {}", now.local);
-        let after_ms = due - now.local + stage.draw(self.lazy_ms);
-        self.wake_after(stage, after_ms);
+        let wait_ms = due - now.local;
+        let late_ms = if wait_ms < PROMPT_MS { 0 } else { stage.draw(self.lazy_ms) };
+        self.wake_after(stage, wait_ms + late_ms);
     }
 
     fn tell(&mut self, stage: &mut Stage, judge: &mut Judge) {

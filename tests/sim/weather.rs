@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use okx_local_store::bar::Bar;
 use okx_local_store::breaker;
+use okx_local_store::instrument::Instrument;
 use okx_local_store::keeper::Member;
 use okx_local_store::link;
 use okx_local_store::mode::{Loss, Rule};
@@ -21,8 +22,7 @@ use crate::dice::Dice;
 const T0: Millis = 1_704_153_600_000;
 /// The names that instruments have.
 const NAMES: [&str; 3] = ["BTC-USDT", "DOGE-USDT", "ETH-USD-SWAP"];
-/// The bars that are kept, and how many days of each. Of those that are shorter there would be too
-/// many in a run, of those that are longer too few.
+/// The bars that are kept: of shorter ones a run would have too many, of longer ones too few.
 const BARS: [&str; 5] = ["1m", "3m", "5m", "15m", "1H"];
 
 /// Something that happens at one moment, or begins then and lasts.
@@ -150,7 +150,7 @@ pub const REST_FAULTS: [RestFault; 12] = [
     RestFault::Short,
     RestFault::Duplicates,
     RestFault::NoNumber,
-    RestFault::Stale(25_000),
+    RestFault::Stale(100_000),
 ];
 
 /// All that a seed decides.
@@ -227,7 +227,7 @@ impl Weather {
             all_history: dice.below(8) > 0,
             is_command: dice.below(8) == 0,
             workers: 1 + dice.below(6),
-            per_minute: pick(dice, &[0, 0, 60, 240, 240]) as u32,
+            per_minute: pick(dice, &[0, 0, 30, 60, 240]) as u32,
             link: link_settings(dice),
             commit_interval_ms: pick(dice, &[100, 100, 1_000]),
             room: pick(dice, &[2, 8, 1_000]) as usize,
@@ -242,6 +242,7 @@ impl Weather {
             rest: rest(dice),
             deeds: Vec::new(),
         };
+        weather.leave_unused(dice);
         weather.deeds = deeds(dice, length_ms, weather.members.len(), series);
         if dice.below(6) == 0 {
             weather.long(dice);
@@ -249,8 +250,24 @@ impl Weather {
         weather
     }
 
-    /// Makes it a run with much history, which is fetched as fast as the exchange permits over a
-    /// network that holds requests back and lets them go together: that puts limits to the test.
+    /// How an instrument is kept.
+    pub fn rule(&self, instrument: &Instrument) -> Option<Rule> {
+        let member = self.members.iter().find(|member| member.instrument == *instrument);
+        member.map(|member| member.rule)
+    }
+
+    /// Some instruments are listed for a while before anybody trades them.
+    fn leave_unused(&mut self, dice: &mut Dice) {
+        for (n, &listed) in self.listed.iter().enumerate() {
+            if listed > self.start && dice.below(2) == 0 {
+                let unused_ms = pick(dice, &[5, 15, 30]) * MINUTE;
+                self.holes.push((n, listed - MINUTE, listed + unused_ms));
+            }
+        }
+    }
+
+    /// Makes it a run with much history, which is fetched as fast as the exchange permits, maybe over
+    /// a network that holds requests back and lets them go together: that tries the limits.
     fn long(&mut self, dice: &mut Dice) {
         self.days = 3 + dice.below(3) as u32;
         self.members.truncate(1);
@@ -259,10 +276,12 @@ impl Weather {
         self.members[0].history_days = self.days;
         self.listed[0] = self.start - 10 * DAY;
         self.holes.retain(|hole| hole.0 == 0);
-        (self.per_minute, self.workers, self.latency_ms) = (0, 4 + dice.below(3), 390);
+        (self.per_minute, self.workers) = (0, 4 + dice.below(3));
+        // Many pages are under way together, or many are answered in little time.
+        self.latency_ms = pick(dice, &[20, 390]);
         self.length_ms = self.length_ms.min(4 * MINUTE);
         self.deeds = deeds(dice, self.length_ms, 1, 1);
-        self.is_bursty = true;
+        self.is_bursty = dice.below(2) == 0;
     }
 }
 
@@ -342,7 +361,7 @@ fn link_settings(dice: &mut Dice) -> link::Settings {
             reconnect_delay_base_ms: pick(dice, &[500, 1_000]),
             reconnect_delay_max_ms: pick(dice, &[10, 60]) * SECOND,
         },
-        max_connection_age_ms: pick(dice, &[3, 10, 60]) * MINUTE,
+        max_connection_age_ms: pick(dice, &[3, 10, 60, 240]) * MINUTE,
     }
 }
 
@@ -366,7 +385,7 @@ fn deeds(dice: &mut Dice, length_ms: Millis, members: usize, series: usize) -> V
 }
 
 /// The kinds of deeds.
-const KINDS: usize = 40;
+const KINDS: usize = 41;
 
 fn deed(dice: &mut Dice, kind: usize, members: usize, series: usize) -> Deed {
     let (member, one) = (dice.below(members), dice.below(series));
@@ -418,7 +437,7 @@ fn deed(dice: &mut Dice, kind: usize, members: usize, series: usize) -> Deed {
             1 => spell(Spell::Disk(Scope::WholeDisk, Some(member))),
             _ => spell(Spell::Disk(Scope::Busy, Some(member))),
         },
-        33 => Deed::Vanish,
+        33 | 39 => Deed::Vanish,
         34 => Deed::Remove(member),
         35 => Deed::Restore,
         36 => Deed::Command,

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use okx_local_store::instrument::Series;
 use okx_local_store::keeper::{Input, Member};
-use okx_local_store::mode::Mode;
+use okx_local_store::mode::{Loss, Rule};
 use okx_local_store::span::Spans;
 use okx_local_store::time::{DAY, MINUTE, Millis, SECOND};
 
@@ -22,6 +22,9 @@ use crate::writer::Place;
 const HEAL_MS: Millis = 25 * MINUTE;
 /// How much longer if the exchange has denied requests, after which it is left alone for minutes;
 const DENIED_MS: Millis = 20 * MINUTE;
+/// if the machine slept unnoticed while the exchange has no bars that could tell what time it is,
+/// which is asked for once an hour;
+const UNCLEAR_MS: Millis = 65 * MINUTE;
 /// and if it has closed a connection over too many series, of which more are tried in an hour.
 const OVERFULL_MS: Millis = 65 * MINUTE;
 /// So long after a bar's end, and two intervals, it is in the store where nothing is wrong.
@@ -331,8 +334,9 @@ impl World {
         }
     }
 
-    /// From now on nothing is wrong. Whoever is in charge has the files mended, and has those bars
-    /// read again that were revised, as `verify --repair` does.
+    /// From now on nothing is wrong but the calendar, which may stay so for ever. Whoever is in
+    /// charge has the files mended, and has those bars read again that were revised, as
+    /// `verify --repair` does.
     fn heal(&mut self) {
         if self.waits_for_the_machine(|| Event::Heal) {
             return;
@@ -340,7 +344,6 @@ impl World {
         note!(self.stage, "everything is well from now on");
         self.healed_at = Some(self.stage.at);
         self.exchange.heal();
-        self.stage.machine.correct();
         self.stage.post(LOOK_MS, Event::Look);
         if self.weather.is_command {
             // The next one reads the revised bars again.
@@ -370,10 +373,13 @@ impl World {
         self.mend();
         let mut wrong = Vec::new();
         for number in 0..self.exchange.series.len() {
-            let (series, mode) = (self.exchange.series[number].series.clone(), self.mode(number));
+            let series = self.exchange.series[number].series.clone();
             if let Err(why) = self.look_at(number) {
                 // Who may not poll has to wait for the stream.
-                let waits = mode == Some(Mode::Wait);
+                let waits = matches!(
+                    self.weather.rule(&series.instrument),
+                    Some(Rule::Stream { loss: Loss::Wait, .. })
+                );
                 let patience_ms = if waits { self.patience.stream } else { self.patience.bars };
                 assert!(since_ms < patience_ms, "{series} does not heal: {why}");
                 wrong.push(format!("{series}: {why}"));
@@ -408,11 +414,6 @@ impl World {
         }
     }
 
-    fn mode(&self, number: usize) -> Option<Mode> {
-        let instrument = &self.exchange.series[number].series.instrument;
-        Some(self.process.as_ref()?.mind.feed(instrument)?.switch().mode())
-    }
-
     /// What of a series is not as it should be.
     fn look_at(&mut self, number: usize) -> Result<(), String> {
         let (store, exchange) = (&self.store, &mut self.exchange);
@@ -427,7 +428,7 @@ impl World {
         let end = at - 2 * interval_ms - FRESH_MS;
         compare(exchange, store, number, (at - wanted_ms, end))?;
         let process = self.process.as_ref().ok_or("nobody is there")?;
-        compare_plan(&self.judge, store, &process.mind, &series)
+        compare_plan(store, &process.mind, &series, process.now(&self.stage))
     }
 }
 
@@ -444,7 +445,11 @@ impl Patience {
         let denied = has(|deed| matches!(deed, Deed::Spell(Spell::RestDenied, _)));
         let overfull =
             has(|deed| matches!(deed, Deed::Spell(Spell::Limit(..), _) | Deed::Close(4008 | 4009)));
-        let bars = HEAL_MS + if denied { DENIED_MS } else { 0 };
+        let dozed = has(|deed| matches!(deed, Deed::Doze(_)));
+        let end = weather.start + weather.length_ms;
+        let unclear = dozed && weather.holes.iter().any(|hole| hole.2 > end);
+        let extra_ms = if denied { DENIED_MS } else { 0 } + if unclear { UNCLEAR_MS } else { 0 };
+        let bars = HEAL_MS + extra_ms;
         Patience { bars, stream: bars + if overfull { OVERFULL_MS } else { 0 } }
     }
 }
