@@ -266,8 +266,8 @@ impl Weather {
         }
     }
 
-    /// Makes it a run with much history, which is fetched as fast as the exchange permits, maybe over
-    /// a network that holds requests back and lets them go together: that tries the limits.
+    /// Makes it a run with much history, which is fetched as fast as the exchange permits, maybe
+    /// over a network that holds requests back and lets them go together: that tries the limits.
     fn long(&mut self, dice: &mut Dice) {
         self.days = 3 + dice.below(3) as u32;
         self.members.truncate(1);
