@@ -75,7 +75,8 @@
 //! Threads carry names, which `top -H` shows: `poll-1` and so on, `stream`, `writer`, `audit`,
 //! `signal`, and the desk's `desk`, `desk-door` and `desk-1` to `desk-8`, its clerks. The
 //! supervisor is the program's first one, and in another's program `supervisor`. `dial`, `resolve`
-//! and `lock` take a single call that can be long off one of these; `screen` writes the log to the terminal.
+//! and `lock` take a single call that can be long off one of these; `screen` writes the log to the
+//! terminal.
 //!
 //! | channel | from, to | holds | its sender | it ends when |
 //! |---|---|---|---|---|
