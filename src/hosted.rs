@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded, select};
 
 use crate::audience::Audience;
 use crate::crew::Wishes;
@@ -96,8 +96,11 @@ impl Hosted {
 
     fn end(&mut self) -> Result<(), Error> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
-        // Only a stop can have filled the channel, or the engine has ended.
-        let _ = self.caller.wishes.try_send(Signal::Stop);
+        // Reloads may have filled the channel, and are heard first.
+        let told = self.caller.wishes.send_timeout(Signal::Stop, STOP_WAIT);
+        if let Err(SendTimeoutError::Timeout(_)) = told {
+            return Err(Error::Stopping);
+        }
         let ending = select! {
             recv(self.ending) -> ending => ending,
             default(STOP_WAIT) => return Err(Error::Stopping),
@@ -155,5 +158,37 @@ impl Caller {
                 Ok(Answer::Purged) | Err(_) => return Err(Error::Stopped),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An engine that is busy until `begin`, and then hears one wish after the other.
+    fn engine(begin: Receiver<()>) -> Hosted {
+        let ((wishes, heard), (calls, _)) = (bounded(WAITING_MAX), bounded(0));
+        let ((ended, ending), (exits, exit)) = (bounded(1), bounded(1));
+        let work = move || {
+            let _ = begin.recv();
+            if heard.iter().any(|signal| signal == Signal::Stop) {
+                let _ = ended.try_send(Ending::default());
+            }
+        };
+        let thread = thread::spawn("supervisor", &exits, work).unwrap();
+        let caller = Caller { wishes, calls };
+        let clock = Arc::new(Clock::start(0));
+        Hosted { caller, ending, exit, thread: Some(thread), clock }
+    }
+
+    #[test]
+    fn a_stop_is_heard_behind_any_number_of_reloads() {
+        let (begin, begun) = bounded(1);
+        let hosted = engine(begun);
+        for _ in 0..2 * WAITING_MAX {
+            hosted.caller().reload();
+        }
+        begin.send(()).unwrap();
+        assert_eq!(hosted.stop().map_err(|error| error.to_string()), Ok(()));
     }
 }

@@ -4,11 +4,11 @@
 use std::io;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 
-/// Signals that wait to be heard; more of them say nothing new.
+/// Signals that wait to be heard; more reloads say nothing new.
 pub const WAITING_MAX: usize = 4;
 
 /// What the user wants.
@@ -55,10 +55,36 @@ pub fn listen(
     spawn(Box::new(move || {
         for signal in signals.forever() {
             let signal = if signal == SIGHUP { Signal::Reload } else { Signal::Stop };
-            if let Err(TrySendError::Disconnected(_)) = told.try_send(signal) {
+            if !tell(&told, signal) {
                 break;
             }
         }
     }))?;
     Ok((SignalHandle { handle }, heard))
+}
+
+/// Tells of a signal; false if nobody hears any more. A stop waits for room, because it says
+/// something that the reloads before it do not.
+fn tell(told: &Sender<Signal>, signal: Signal) -> bool {
+    match signal {
+        Signal::Stop => told.send(signal).is_ok(),
+        Signal::Reload => !matches!(told.try_send(signal), Err(TrySendError::Disconnected(_))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_is_told_behind_any_number_of_reloads() {
+        let (told, heard) = bounded(WAITING_MAX);
+        assert!((0..2 * WAITING_MAX).all(|_| tell(&told, Signal::Reload)));
+        let teller = std::thread::spawn(move || tell(&told, Signal::Stop));
+        assert_eq!(heard.iter().last(), Some(Signal::Stop));
+        assert!(teller.join().unwrap());
+        let (told, heard) = bounded(WAITING_MAX);
+        drop(heard);
+        assert!(!tell(&told, Signal::Reload) && !tell(&told, Signal::Stop));
+    }
 }
