@@ -155,7 +155,11 @@ impl Audience {
         let (candles, heard) = bounded(WAITING_MAX);
         let is_slow = Arc::new(AtomicBool::new(false));
         let subscription = Subscription { candles: heard, is_slow: is_slow.clone() };
-        self.change(|seats| seats.push(Seat { series, updates, since, candles, is_slow }));
+        self.change(|seats| {
+            // Whoever has left is noticed by a row else, of which there may be none for long.
+            seats.retain(Seat::is_taken);
+            seats.push(Seat { series, updates, since, candles, is_slow });
+        });
         subscription
     }
 
@@ -199,6 +203,11 @@ impl Audience {
 }
 
 impl Seat {
+    /// Whether its reader is still there, who holds the other half of the flag.
+    fn is_taken(&self) -> bool {
+        Arc::strong_count(&self.is_slow) > 1
+    }
+
     /// Whether the seat is kept.
     fn hear(&self, rows: &[Candle], grid: Grid, since: Millis) -> bool {
         let mut wanted = rows.iter().filter(|row| {
@@ -276,5 +285,20 @@ mod tests {
         let calm = audience.subscribe(series("BTC-USDT"), Updates::Closed, Some(0));
         audience.dismiss();
         assert_eq!(calm.recv(), Err(SubscriptionError::Stopped));
+    }
+
+    #[test]
+    fn a_reader_who_has_left_keeps_no_seat() {
+        let audience = Audience::default();
+        let stays = audience.subscribe(series("BTC-USDT"), Updates::Closed, Some(0));
+        for _ in 0..3 {
+            drop(audience.subscribe(series("ETH-USDT"), Updates::Closed, Some(0)));
+        }
+        drop(audience.subscribe(series("BTC-USDT"), Updates::Closed, Some(0)));
+        // Not a row has come by then, and of a day may none for long.
+        let _last = audience.subscribe(series("BTC-USDT"), Updates::Closed, Some(0));
+        assert_eq!(audience.count.load(Ordering::Relaxed), 2);
+        tell(&audience, 0, true, None);
+        assert_eq!(heard(&stays), [(0, true)]);
     }
 }
