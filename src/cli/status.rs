@@ -98,7 +98,7 @@ mod tests {
     use crate::house::tests::{house, wanted};
     use crate::snapshot::Snapshot;
     use crate::store::sample::{BASE, Sample};
-    use crate::time::SECOND;
+    use crate::time::{MINUTE, SECOND};
 
     const NOW: Millis = BASE + 70 * SECOND;
 
@@ -207,6 +207,11 @@ mod tests {
                 None => assert_eq!(line.split(['{', ' ']).next(), told.last().copied(), "{line}"),
             }
         }
+        // What is left of it from before its disk was full may be wrong by now.
+        let old = Sight { age_ms: Some(MINUTE), ..sample(NOW) };
+        let out = run_beside(Some(&old), Format::Prometheus);
+        assert!(out.contains("okx_store_daemon_up 1\n"), "{out}");
+        assert!(!out.contains("daemon_stalled") && !out.contains("okx_store_stream"), "{out}");
         let alone = run(Format::Prometheus);
         assert!(alone.contains("okx_store_daemon_up 0\n") && !alone.contains("stream"), "{alone}");
     }

@@ -46,9 +46,11 @@ pub(super) fn write(
     let daemon = &report.state.daemon;
     page.one("daemon_up", "Whether a daemon is running.", Some(flag(daemon.running)))?;
     page.one("daemon_uptime_seconds", "For how long.", daemon.uptime_ms.map(seconds))?;
-    let stalled = daemon.running.then(|| flag(daemon.stalled.is_some()));
+    // A daemon that shows nothing new may have come to anything since.
+    let sight = sight.filter(|sight| sight.obstacle().is_none());
+    let stalled = sight.map(|_| flag(daemon.stalled.is_some()));
     page.one("daemon_stalled", "Whether nothing can be stored at present.", stalled)?;
-    if let Some(sight) = sight.filter(|sight| sight.is_shown()) {
+    if let Some(sight) = sight {
         write_daemon(&mut page, sight)?;
     }
     page.head("instrument_mode", "How fresh bars come: 1 for the mode that holds.", "gauge")?;
