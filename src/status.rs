@@ -82,6 +82,10 @@ pub struct SeriesStatus {
     /// Its bar. In JSON its remark stands beside it: when it opens, where the name does not tell.
     #[serde(flatten, serialize_with = "timeframe")]
     pub bar: Bar,
+    /// Whether it is configured. One that is not, which was filled back once perhaps, is not kept
+    /// fresh, so it cannot be late.
+    #[serde(skip)]
+    pub is_configured: bool,
     /// The open time of the newest closed bar, Unix ms.
     #[serde(flatten, serialize_with = "newest_closed")]
     pub newest_closed: Option<Millis>,
@@ -294,6 +298,7 @@ fn one_series(
     let lag_ms = |end| (now - grid.next(end)).max(0);
     Ok(SeriesStatus {
         bar,
+        is_configured: house.wanted(instrument).is_some_and(|wanted| wanted.has(bar)),
         newest_closed,
         lag_ms: newest_closed.map(|ts| lag_ms(grid.bar_at(ts).end)),
         overdue_ms: coverage.spans().last().map(|span| lag_ms(span.end)),

@@ -171,6 +171,8 @@ mod tests {
     fn where_nothing_is_late_one_line_says_so() {
         let sample = Sample::new();
         sample.store("BTC-USDT", "1m", &[(0, 1.0)], None);
+        // Filled back once and not configured: nobody keeps it fresh, so it is not late.
+        sample.store("BTC-USDT", "5m", &[(-50, 1.0)], None);
         let instruments = [wanted("BTC-USDT", &["1m"])];
         let mut out = Vec::new();
         let asked = Status { max_lag_ms: Some(SECOND), ..Status::default() };
@@ -179,6 +181,12 @@ mod tests {
         assert_eq!(exit, Exit::Done);
         let out = String::from_utf8(out).unwrap();
         assert_eq!(out, "1 series checked, none lags by more than 1s\n");
+        let mut out = Vec::new();
+        let asked = Status { format: Format::Prometheus, max_lag_ms: None };
+        show(&house, None, asked, NOW, Paint::default(), &mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.contains("rows{symbol=\"BTC-USDT\",timeframe=\"5m\"} 1\n"), "{out}");
+        assert!(!out.contains("lag_seconds{symbol=\"BTC-USDT\",timeframe=\"5m\"}"), "{out}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::cli::status::Report;
 use crate::status::{InstrumentStatus, SeriesStatus};
 use crate::time::{Millis, format_length};
 
-/// The words on each enabled series that lags by more, or of which nothing is stored.
+/// The words on each series that is to be kept fresh, and lags by more or has nothing stored.
 pub(super) fn late(report: &Report, max_lag_ms: Millis) -> Vec<String> {
     enabled(report).flat_map(|instrument| late_of(instrument, max_lag_ms)).collect()
 }
@@ -20,7 +20,7 @@ pub(super) fn write(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     if late.is_empty() {
-        let series: usize = enabled(report).map(|instrument| instrument.series.len()).sum();
+        let series = enabled(report).flat_map(configured).count();
         let max_lag = format_length(max_lag_ms);
         return Ok(writeln!(out, "{series} series checked, none lags by more than {max_lag}")?);
     }
@@ -29,6 +29,10 @@ pub(super) fn write(
 
 fn enabled(report: &Report) -> impl Iterator<Item = &InstrumentStatus> {
     report.state.instruments.iter().filter(|instrument| instrument.enabled)
+}
+
+fn configured(instrument: &InstrumentStatus) -> impl Iterator<Item = &SeriesStatus> {
+    instrument.series.iter().filter(|series| series.is_configured)
 }
 
 fn late_of(instrument: &InstrumentStatus, max_lag_ms: Millis) -> Vec<String> {
@@ -50,5 +54,5 @@ fn late_of(instrument: &InstrumentStatus, max_lag_ms: Millis) -> Vec<String> {
             Some(_) => None,
         }
     };
-    instrument.series.iter().filter_map(line).collect()
+    configured(instrument).filter_map(line).collect()
 }

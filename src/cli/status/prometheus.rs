@@ -21,7 +21,7 @@ const SERIES: [(&str, &str, SeriesNumber); 8] = [
         series.newest_closed.map(seconds)
     }),
     ("lag_seconds", "For how long the next bar has been closed without being stored.", |series| {
-        series.lag_ms.map(seconds)
+        series.lag_ms.filter(|_| series.is_configured).map(seconds)
     }),
     ("rows", "Closed bars that are stored.", |series| Some(series.rows as f64)),
     ("wanted_bars", "Bars of the configured history.", |series| Some(series.wanted as f64)),
