@@ -294,6 +294,23 @@ impl World {
         }
     }
 
+    /// Goes on until a request is under way, whose answer is left to the test.
+    fn next_answer(&mut self) -> control::Action {
+        while self.answers.is_empty() {
+            self.run(STEP_MS);
+        }
+        self.answers.remove(0).1
+    }
+
+    /// The answer to the next request finds its file damaged; tells when.
+    fn break_next_page(&mut self) -> Now {
+        let ticket = self.next_answer().ticket;
+        let (error, damage) = ("malformed".to_owned(), Damage::File);
+        let broken = control::Input::Broken { ticket, error, damage };
+        self.keeper.on(self.now(), Input::Control(broken));
+        self.now()
+    }
+
     /// The candle requests since a moment.
     fn asked_since(&self, at: Millis) -> Vec<(Millis, Series, Ask)> {
         self.asked.iter().filter(|(asked_at, ..)| *asked_at >= at).cloned().collect()
@@ -655,13 +672,7 @@ fn a_damaged_file_that_a_page_has_found_is_left_at_once() {
     let mut world = World::new(&[member(0, &["1m", "5m"], HYBRID)]);
     world.run(2 * MINUTE + 30 * SECOND);
     world.faults.confirm_late_ms = 34 * SECOND;
-    while world.answers.is_empty() {
-        world.run(STEP_MS);
-    }
-    let (now, ticket) = (world.now(), world.answers.remove(0).1.ticket);
-    let (error, damage) = ("malformed".to_owned(), Damage::File);
-    let broken = control::Input::Broken { ticket, error, damage };
-    world.keeper.on(now, Input::Control(broken));
+    let now = world.break_next_page();
     let wanted =
         |action| matches!(action, Some(Action::Stream(Order::Want(all))) if all.is_empty());
     assert!(wanted(world.keeper.next(now)));
@@ -689,10 +700,7 @@ fn rows_that_were_deleted_behind_its_back_are_fetched_again() {
 fn a_page_with_bars_that_have_not_opened_yet_has_the_clock_read() {
     let mut world = World::new(&[member(0, &["1m"], Rule::Poll("configured to poll"))]);
     world.run(2 * MINUTE);
-    while world.answers.is_empty() {
-        world.run(STEP_MS);
-    }
-    let control::Action { ticket, job } = world.answers.remove(0).1;
+    let control::Action { ticket, job } = world.next_answer();
     let Job::Page { series, grid, ask, .. } = job else { panic!("{job:?}") };
     let mut stored = world.page(&series, grid, ask);
     stored.at -= 10 * MINUTE;
@@ -710,13 +718,7 @@ fn what_a_command_has_given_up_is_taken_up_when_it_is_configured() {
     world.run(2 * MINUTE);
     let wanted = [(series.clone(), Wanted::Days(1))];
     world.keeper.demand(1, &wanted, vec![line(&series)]);
-    while world.answers.is_empty() {
-        world.run(STEP_MS);
-    }
-    let (now, ticket) = (world.now(), world.answers.remove(0).1.ticket);
-    let (error, damage) = ("malformed".to_owned(), Damage::File);
-    let broken = control::Input::Broken { ticket, error, damage };
-    world.keeper.on(now, Input::Control(broken));
+    let now = world.break_next_page();
     world.keeper.pardon();
     let members = [kept, member(1, &["1m"], HYBRID)];
     let unknown = world.keeper.unknown(members.iter().flat_map(Member::series));

@@ -49,6 +49,17 @@ impl Desk {
         desk
     }
 
+    /// One that wants two series, whose first connection has closed because it holds but one.
+    fn overfull() -> Desk {
+        let mut desk = Desk::new();
+        desk.want(&["A-B", "C-D"]);
+        desk.stand(1);
+        desk.push(1, "A-B");
+        desk.ack(1, &["A-B"]);
+        desk.close(1, 4008);
+        desk
+    }
+
     /// One whose connection is old, and whose next one stands and was asked for all series.
     fn replacing(names: &[&str]) -> Desk {
         let mut desk = Desk::streaming(names);
@@ -501,12 +512,7 @@ fn what_does_not_fit_is_refused_and_tried_again_after_an_hour() {
 /// Else the series would be waited for on the next connection, which never asks for it.
 #[test]
 fn what_does_not_fit_is_refused_anew_after_each_loss() {
-    let mut desk = Desk::new();
-    desk.want(&["A-B", "C-D"]);
-    desk.stand(1);
-    desk.push(1, "A-B");
-    desk.ack(1, &["A-B"]);
-    desk.close(1, 4008);
+    let mut desk = Desk::overfull();
     desk.wait();
     desk.stand(2);
     desk.push(2, "A-B");
@@ -519,12 +525,7 @@ fn what_does_not_fit_is_refused_anew_after_each_loss() {
 
 #[test]
 fn what_another_series_takes_the_place_of_while_nothing_stands_is_refused() {
-    let mut desk = Desk::new();
-    desk.want(&["A-B", "C-D"]);
-    desk.stand(1);
-    desk.push(1, "A-B");
-    desk.ack(1, &["A-B"]);
-    desk.close(1, 4008);
+    let mut desk = Desk::overfull();
     assert_eq!(desk.want(&["C-D"]), NONE, "it fits alone");
     assert_eq!(desk.want(&["A-B", "C-D"]), ["refused C-D"]);
 }

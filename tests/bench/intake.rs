@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,10 +15,9 @@ use okx_local_store::instrument::Series;
 use okx_local_store::link::{Link, Order, Settings};
 use okx_local_store::okx::stream::STREAM_PATH;
 use okx_local_store::socket::SocketOptions;
-use okx_local_store::store::files::Files;
 use okx_local_store::stream::Stream;
 use okx_local_store::time::{Clock, MINUTE, wall_now};
-use okx_local_store::writer::{Receipt, Writer};
+use okx_local_store::writer::Receipt;
 use okx_local_store::{breaker, session};
 use tungstenite::{Message, WebSocket};
 
@@ -27,7 +25,7 @@ use crate::candles::minutes;
 use crate::measure::{Pair, by_turns};
 use crate::table::{Line, Target};
 use crate::wire::push;
-use crate::yard::{Yard, identity, series};
+use crate::yard::{Yard, series, writer};
 
 const FRAMES: usize = 200_000;
 /// Frames of one write where they are sent in bulk, so that the sender holds nobody back: a remark,
@@ -129,16 +127,7 @@ fn through_the_store(yard: &Yard, wanted: &BTreeSet<Series>, frames: &[Vec<u8>])
         reports,
         exits,
     };
-    let writer = Writer {
-        files: Files::new(&yard.folder("intake"), identity()),
-        clock,
-        orders: to_write,
-        receipts,
-        audience: Arc::default(),
-        commit_interval_ms: 100,
-        patient: true,
-        hurry: Arc::new(AtomicBool::new(false)),
-    };
+    let writer = writer(&yard.folder("intake"), clock, to_write, receipts);
     orders.send(Order::Want(wanted.clone())).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| stream.run());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use okx_local_store::bar::Bar;
 use okx_local_store::candle::Candle;
 use okx_local_store::instrument::{Instrument, Series};
@@ -103,20 +103,30 @@ pub fn store(data_dir: &Path, series: &Series, candles: impl Iterator<Item = Can
     file.finish().unwrap();
 }
 
-/// Sends pages through the writer's thread, and hears until the last of them is on disk.
-pub fn send_through_writer(data_dir: &Path, instrument: &Instrument, pages: Vec<Entry>) {
-    let (orders, to_write) = bounded(ORDERS);
-    let (receipts, heard) = bounded(RECEIPTS);
-    let writer = Writer {
+/// The writer's thread as a daemon has it, with nobody who listens.
+pub fn writer(
+    data_dir: &Path,
+    clock: Arc<Clock>,
+    orders: Receiver<Order>,
+    receipts: Sender<Receipt>,
+) -> Writer {
+    Writer {
         files: Files::new(data_dir, identity()),
-        clock: Arc::new(Clock::start(0)),
-        orders: to_write,
+        clock,
+        orders,
         receipts,
         audience: Arc::default(),
         commit_interval_ms: 100,
         patient: true,
         hurry: Arc::new(AtomicBool::new(false)),
-    };
+    }
+}
+
+/// Sends pages through the writer's thread, and hears until the last of them is on disk.
+pub fn send_through_writer(data_dir: &Path, instrument: &Instrument, pages: Vec<Entry>) {
+    let (orders, to_write) = bounded(ORDERS);
+    let (receipts, heard) = bounded(RECEIPTS);
+    let writer = writer(data_dir, Arc::new(Clock::start(0)), to_write, receipts);
     let count = pages.len();
     thread::scope(|scope| {
         scope.spawn(|| writer.run());
