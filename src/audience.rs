@@ -156,7 +156,7 @@ impl Audience {
         let is_slow = Arc::new(AtomicBool::new(false));
         let subscription = Subscription { candles: heard, is_slow: is_slow.clone() };
         self.change(|seats| {
-            // Whoever has left is noticed by a row else, of which there may be none for long.
+            // Otherwise only a row shows that somebody has left, and none may come for long.
             seats.retain(Seat::is_taken);
             seats.push(Seat { series, updates, since, candles, is_slow });
         });
