@@ -7,6 +7,7 @@
 mod code;
 mod envelope;
 mod listing;
+mod push;
 mod rest;
 mod row;
 mod sign;

@@ -25,6 +25,9 @@ const FIELDS: usize = 9;
 const NAMES: [&str; FIELDS] = ["ts", "o", "h", "l", "c", "vol", "volCcy", "volCcyQuote", "confirm"];
 const LAST: usize = FIELDS - 1;
 
+/// The numbers of a row: its fields but the first and the last.
+pub(super) const VALUES: usize = FIELDS - 2;
+
 /// A list of rows, in the order they came. One that is no candle is refused and named, the others
 /// are kept; a list of more than `ROWS_MAX` is refused while it is read.
 pub(super) struct Rows {
@@ -96,7 +99,7 @@ impl<'de> Visitor<'de> for RowVisitor {
     /// Takes each field as it comes, and of those that cannot be read remembers the first.
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Row, A::Error> {
         let (mut count, mut time, mut confirmed, mut bad) = (0, None, false, None);
-        let mut values = [0.0; FIELDS - 2];
+        let mut values = [0.0; VALUES];
         while count < FIELDS {
             let Some(field) = seq.next_element::<Scalar>()? else { break };
             let read = match count {
@@ -148,7 +151,7 @@ impl<'de> Visitor<'de> for RowVisitor {
     }
 }
 
-fn candle(ts: Millis, values: [f64; FIELDS - 2], confirmed: bool) -> Candle {
+pub(super) fn candle(ts: Millis, values: [f64; VALUES], confirmed: bool) -> Candle {
     let [open, high, low, close, volume, volume_ccy, volume_quote] = values;
     Candle { ts, open, high, low, close, volume, volume_ccy, volume_quote, confirmed }
 }

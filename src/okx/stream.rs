@@ -1,7 +1,8 @@
 //! The stream's wire: requests to text, and one text frame to words.
 //!
-//! A frame is read in one pass straight from its text. Nothing in it is trusted: a row that is no
-//! candle is refused alone, foreign words are made plain, what nobody asked for is ignored.
+//! A frame is read in one pass straight from its text, a push in its usual form by a reader of its
+//! own. Nothing in it is trusted: a row that is no candle is refused alone, foreign words are made
+//! plain, what nobody asked for is ignored.
 //!
 //! Sources: <https://www.okx.com/docs-v5/en/#overview-websocket> and
 //! <https://www.okx.com/docs-v5/en/#order-book-trading-market-data-ws-candlesticks-channel>.
@@ -16,6 +17,7 @@ use crate::candle::Candle;
 use crate::instrument::{Instrument, Series};
 use crate::okx::code::{StreamPolicy, code_policy};
 use crate::okx::envelope::Scalar;
+use crate::okx::push;
 use crate::okx::row::Rows;
 use crate::okx::sign::Credentials;
 use crate::page::Refused;
@@ -236,6 +238,16 @@ pub fn decode(text: &str) -> Result<Event, Plain> {
     if text == PONG {
         return Ok(Event::Pong);
     }
+    if let Some((channel, instrument, rows)) = push::read(text)
+        && let Some(series) = series(channel, instrument)
+    {
+        return Ok(Event::Push { series, rows, refused: Vec::new() });
+    }
+    decode_any(text)
+}
+
+/// Reads a frame of whatever form.
+fn decode_any(text: &str) -> Result<Event, Plain> {
     let error = match serde_json::from_str::<Frame<Rows>>(text) {
         Ok(frame) => return frame.read(),
         Err(error) => error,

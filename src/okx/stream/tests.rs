@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::okx::row;
 use crate::time::{MINUTE, TIME_MAX};
 use crate::wire::wild;
 
@@ -106,6 +107,21 @@ fn a_push_is_rows_of_a_series() {
     assert_eq!(volumes, [3220.09, 32.2009, 661970.46738]);
     let (_, rows, _) = push(fixture!("ws_push_closed.json"));
     assert!(rows[0].confirmed && rows[0].volume == 0.0);
+}
+
+#[test]
+fn what_the_exchange_sends_is_the_usual_form() {
+    for text in [
+        fixture!("ws_push_running.json"),
+        fixture!("ws_push_swap.json"),
+        fixture!("ws_push_closed.json"),
+        fixture!("ws_push_rows.json"),
+    ] {
+        assert!(push::read(text).is_some(), "{text}");
+    }
+    for data in ["[]", "[[]]", &format!("[{}[]]", "[],".repeat(1_000))] {
+        assert_eq!(push::read(&push_of(data)), None);
+    }
 }
 
 #[test]
@@ -247,6 +263,20 @@ proptest! {
         prop_assert_eq!(refused.len(), rows.len() - minutes.len());
     }
 
+    /// A push in its usual form has a reader of its own, which sees what the other one sees or
+    /// leaves the text to it.
+    #[test]
+    fn a_push_is_read_the_same_by_both_readers(
+        text in prop_oneof![
+            usual(),
+            usual().prop_flat_map(damaged),
+            usual().prop_map(|push| push.replacen(",\"", ", \"", 1)),
+            wild::rows().prop_map(|(_, rows)| push_of(&format!("[{}]", rows.join(",")))),
+        ],
+    ) {
+        prop_assert_eq!(decode(&text), decode_any(&text));
+    }
+
     #[test]
     fn no_frame_makes_it_panic(
         text in prop_oneof![
@@ -283,6 +313,16 @@ proptest! {
     }
 }
 
-fn damaged(good: &str) -> impl Strategy<Value = String> {
+/// A push as the exchange writes it, of a few rows.
+fn usual() -> impl Strategy<Value = String> {
+    let number = prop_oneof!["[0-9]{1,9}([.][0-9]{1,9})?", "0[.]0{0,9}[0-9]{1,4}", "[0-9]e-?[0-9]"];
+    let values = proptest::collection::vec(number, row::VALUES);
+    let row = (0..TIME_MAX, values, 0..=1).prop_map(|(ts, values, confirm)| {
+        format!(r#"["{ts}","{}","{confirm}"]"#, values.join(r#"",""#))
+    });
+    proptest::collection::vec(row, 1..4).prop_map(|rows| push_of(&format!("[{}]", rows.join(","))))
+}
+
+fn damaged(good: impl Into<Vec<u8>>) -> impl Strategy<Value = String> {
     wild::damaged(good).prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
