@@ -24,6 +24,8 @@ pub struct Wanted {
     pub bars: Vec<Bar>,
     /// How far back, days of 24 hours.
     pub history_days: u32,
+    /// The time between two polls.
+    pub sync_interval_ms: Millis,
     /// Whether it is kept fresh.
     pub enabled: bool,
 }
@@ -35,6 +37,7 @@ impl Wanted {
             instrument: known.instrument.clone(),
             bars: known.timeframes.clone(),
             history_days: known.max_history_days,
+            sync_interval_ms: known.sync_interval_ms,
             enabled: known.enabled,
         }
     }
@@ -197,6 +200,7 @@ impl Household {
 pub(crate) mod tests {
     use super::*;
     use crate::store::sample::{BASE, Sample};
+    use crate::time::MINUTE;
 
     #[test]
     fn files_that_nobody_configured_are_named() {
@@ -230,7 +234,8 @@ pub(crate) mod tests {
 
     pub(crate) fn wanted(name: &str, bars: &[&str]) -> Wanted {
         let bars = bars.iter().map(|bar| bar.parse().unwrap()).collect();
-        Wanted { instrument: name.parse().unwrap(), bars, history_days: 365, enabled: true }
+        let instrument = name.parse().unwrap();
+        Wanted { instrument, bars, history_days: 365, sync_interval_ms: MINUTE, enabled: true }
     }
 
     pub(crate) fn house<'a>(sample: &'a Sample, instruments: &'a [Wanted]) -> House<'a> {

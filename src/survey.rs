@@ -77,6 +77,8 @@ pub struct SeriesGaps {
     pub rows: i64,
     /// Bars that are not stored, though the exchange may have them.
     pub missing: i64,
+    /// Bars among the missing that two polls have passed by: younger ones are on their way.
+    pub overdue: i64,
     /// Bars that the exchange was seen once or twice not to have.
     pub suspected_empty: i64,
     /// Bars that the exchange was seen three times or more not to have.
@@ -146,6 +148,7 @@ pub fn survey(
         bars.retain(|&bar| bar == only);
     }
     let stored = reader.as_ref().map_or_else(|| Ok(Vec::new()), Reader::bars)?;
+    let due = now - house.wanted(instrument).map_or(0, |known| 2 * known.sync_interval_ms);
     if let Some(bar) = only.filter(|_| bars.is_empty()) {
         let path = file_path(house.data_dir, instrument);
         return Err(StoreError::NoBar { path, bar, stored });
@@ -154,27 +157,30 @@ pub fn survey(
         let Some(reader) = reader.as_ref().filter(|_| stored.contains(&bar)) else {
             let coverage = Coverage::default();
             let wanted = house.wanted_span(instrument, bar, bar.grid(), &coverage, now);
-            return Ok(series(instrument, bar, bar.grid(), &coverage, wanted, &Spans::new()));
+            return Ok(series(instrument, bar, bar.grid(), &coverage, wanted, due, &Spans::new()));
         };
         let grid = reader.grid(bar)?;
         let mut coverage = reader.coverage(bar)?;
         let wanted = house.wanted_span(instrument, bar, grid, &coverage, now);
         let lost = reader.audit(bar, grid, &mut coverage)?;
-        Ok(series(instrument, bar, grid, &coverage, wanted, &lost))
+        Ok(series(instrument, bar, grid, &coverage, wanted, due, &lost))
     };
     bars.into_iter().map(look).collect()
 }
 
-/// Puts together what is known of one series; `lost` is what an audit has found gone.
+/// Puts together what is known of one series. What had ended by `due` should be there by now, and
+/// `lost` is what an audit has found gone.
 pub(crate) fn series(
     instrument: &Instrument,
     bar: Bar,
     grid: Grid,
     coverage: &Coverage,
     wanted: Span,
+    due: Millis,
     lost: &Spans,
 ) -> SeriesGaps {
     let tally = coverage.tally(grid, wanted);
+    let overdue = Span::new(wanted.start, wanted.end.min(grid.floor(due)));
     let missing = coverage.missing(wanted);
     let missing = missing.iter().filter(|&span| grid.count(span) > 0);
     let before = coverage.empties().find(|empty| empty.reason == Reason::BeforeHistory);
@@ -188,6 +194,7 @@ pub(crate) fn series(
         wanted: Range::new(grid, wanted),
         rows: tally.rows(),
         missing: tally.missing,
+        overdue: coverage.tally(grid, overdue).missing,
         suspected_empty: tally.suspected_empty,
         known_empty: tally.known_empty,
         before_history: tally.before_history,

@@ -72,9 +72,9 @@ pub fn gaps(
     let shown = if asked.json { write_json(&report, out) } else { write_text(&report, out) };
     let exit = finish(shown, out)?;
     let short: Vec<&SeriesGaps> =
-        report.series.iter().filter(|series| asked.check && series.missing > 0).collect();
-    for SeriesGaps { series, missing, .. } in &short {
-        note(notes, format_args!("okx-store: {series}: {} missing", count(*missing, "bar")));
+        report.series.iter().filter(|series| asked.check && series.overdue > 0).collect();
+    for SeriesGaps { series, overdue, .. } in &short {
+        note(notes, format_args!("okx-store: {series}: {} missing", count(*overdue, "bar")));
     }
     Ok(if report.errors.is_empty() && short.is_empty() { exit } else { Exit::Failed })
 }
@@ -253,8 +253,9 @@ Fetch what is missing: okx-store gaps --fill
     fn whoever_checks_hears_of_missing_bars_and_fails() {
         let (exit, _, notes) = run(&sample(), &Gaps { check: true, ..Gaps::default() });
         assert_eq!(exit.unwrap(), Exit::Failed);
-        let expected = "okx-store: BTC-USDT 1H: 65 bars missing\n\
-                        okx-store: ETH-USDT 1H: 72 bars missing\n";
+        // One hour more has ended, a minute ago.
+        let expected = "okx-store: BTC-USDT 1H: 64 bars missing\n\
+                        okx-store: ETH-USDT 1H: 71 bars missing\n";
         assert_eq!(notes, expected);
         let sample = Sample::new();
         let rows: Vec<(i64, f64)> = (-62..=9).map(|n| (n, 1.0)).collect();
@@ -262,6 +263,25 @@ Fetch what is missing: okx-store gaps --fill
         let asked = Gaps { check: true, ..named("BTC-USDT", None) };
         let (exit, out, notes) = run(&sample, &asked);
         assert_eq!((exit.unwrap(), notes.as_str()), (Exit::Done, ""), "{out}");
+    }
+
+    #[test]
+    fn a_bar_that_comes_with_the_next_poll_is_not_called_missing() {
+        let sample = Sample::new();
+        let rows: Vec<(i64, f64)> = (-62..=8).map(|n| (n, 1.0)).collect();
+        sample.store("BTC-USDT", "1H", &rows, None);
+        let mut instruments = [wanted("BTC-USDT", &["1H"])];
+        (instruments[0].history_days, instruments[0].sync_interval_ms) = (3, MINUTE);
+        // The newest hour ended at NOW - MINUTE.
+        for (waited, exit) in [(0, Exit::Done), (MINUTE - 1, Exit::Done), (MINUTE, Exit::Failed)] {
+            let asked = Gaps { check: true, ..Gaps::default() };
+            let (mut out, mut notes) = (Vec::new(), Vec::new());
+            let house = house(&sample, &instruments);
+            let told = gaps(&house, &asked, NOW + waited, &mut out, &mut notes).unwrap();
+            let out = String::from_utf8(out).unwrap();
+            assert_eq!(told, exit, "{out}");
+            assert!(out.contains("missing newest"), "it is shown all the same: {out}");
+        }
     }
 
     #[test]
@@ -309,7 +329,7 @@ Fetch what is missing: okx-store gaps --fill
         let bar: Bar = "1H".parse().unwrap();
         let wanted = Span::new(BASE - 20 * HOUR, BASE + 10 * HOUR);
         let name = "BTC-USDT".parse().unwrap();
-        let found = series(&name, bar, bar.grid(), &coverage, wanted, &Spans::new());
+        let found = series(&name, bar, bar.grid(), &coverage, wanted, NOW, &Spans::new());
         let mut out = Vec::new();
         write_series(&found, NOW, &mut out).unwrap();
         let expected = "\
