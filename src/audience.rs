@@ -125,13 +125,33 @@ impl Iterator for Subscription {
     }
 }
 
+/// Where a subscription begins: what had ended by then is history, and is asked of the store. Times
+/// are the exchange's, Unix ms.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Begin {
+    /// When it was made. Without a clock that has been learnt it is the first commit with one.
+    pub now: Option<Millis>,
+    /// The end of the newest closed bar that was stored when it was made.
+    pub stored: Option<Millis>,
+}
+
+impl Begin {
+    /// So many bars of the past are told of at the most: they fit into the channel several times.
+    const PAST_MAX: i64 = 300;
+
+    /// A bar that has ended and is not on disk yet is in no answer of the store, so it has to come.
+    fn since(self, grid: Grid) -> Option<Millis> {
+        let past = |now| grid.step(now, -Begin::PAST_MAX);
+        self.now.map(|now| self.stored.map_or(now, |stored| stored.clamp(past(now), now)))
+    }
+}
+
 /// Somebody who listens.
 #[derive(Debug)]
 struct Seat {
     series: Series,
     updates: Updates,
-    /// Bars that had ended by then, exchange clock, are history: they are asked of the store.
-    since: Option<Millis>,
+    begin: Begin,
     candles: Sender<Candle>,
     is_slow: Arc<AtomicBool>,
 }
@@ -144,21 +164,15 @@ pub struct Audience {
 }
 
 impl Audience {
-    /// Seats a reader. Without `since` it hears of what ends after the first commit by the
-    /// exchange's own clock.
-    pub fn subscribe(
-        &self,
-        series: Series,
-        updates: Updates,
-        since: Option<Millis>,
-    ) -> Subscription {
+    /// Seats a reader.
+    pub fn subscribe(&self, series: Series, updates: Updates, begin: Begin) -> Subscription {
         let (candles, heard) = bounded(WAITING_MAX);
         let is_slow = Arc::new(AtomicBool::new(false));
         let subscription = Subscription { candles: heard, is_slow: is_slow.clone() };
         self.change(|seats| {
             // Otherwise only a row shows that somebody has left, and none may come for long.
             seats.retain(Seat::is_taken);
-            seats.push(Seat { series, updates, since, candles, is_slow });
+            seats.push(Seat { series, updates, begin, candles, is_slow });
         });
         subscription
     }
@@ -181,8 +195,8 @@ impl Audience {
         self.change(|seats| {
             seats.retain_mut(|seat| {
                 let is_his = seat.series.bar == bar && seat.series.instrument == *instrument;
-                seat.since = seat.since.or(now);
-                match seat.since.filter(|_| is_his) {
+                seat.begin.now = seat.begin.now.or(now);
+                match seat.begin.since(grid).filter(|_| is_his) {
                     Some(since) => seat.hear(rows, grid, since),
                     None => true,
                 }
@@ -234,6 +248,10 @@ mod tests {
         Series { instrument: name.parse().unwrap(), bar: "1m".parse().unwrap() }
     }
 
+    fn since(now: Millis) -> Begin {
+        Begin { now: Some(now), stored: None }
+    }
+
     /// Tells of one minute of BTC.
     fn tell(audience: &Audience, minute: i64, confirmed: bool, now: Option<Millis>) {
         let Series { instrument, bar } = series("BTC-USDT");
@@ -249,9 +267,9 @@ mod tests {
     #[test]
     fn a_reader_hears_of_his_series_and_of_nothing_that_had_ended() {
         let audience = Audience::default();
-        let closed = audience.subscribe(series("BTC-USDT"), Updates::Closed, Some(BASE + MINUTE));
-        let all = audience.subscribe(series("BTC-USDT"), Updates::All, Some(BASE + MINUTE));
-        let other = audience.subscribe(series("ETH-USDT"), Updates::All, Some(0));
+        let closed = audience.subscribe(series("BTC-USDT"), Updates::Closed, since(BASE + MINUTE));
+        let all = audience.subscribe(series("BTC-USDT"), Updates::All, since(BASE + MINUTE));
+        let other = audience.subscribe(series("ETH-USDT"), Updates::All, since(0));
         for (minute, confirmed) in [(0, true), (1, false), (1, true), (2, false)] {
             tell(&audience, minute, confirmed, None);
         }
@@ -261,9 +279,27 @@ mod tests {
     }
 
     #[test]
+    fn what_ended_before_and_is_stored_after_comes_too() {
+        let at = |minute| BASE + minute * MINUTE;
+        // The newest minute on disk is the third, and it is the sixth or much later.
+        for (now, begins) in [(6, 3), (400, 100)] {
+            for known in [Some(at(now)), None] {
+                let audience = Audience::default();
+                let begin = Begin { now: known, stored: Some(at(3)) };
+                let reader = audience.subscribe(series("BTC-USDT"), Updates::Closed, begin);
+                for minute in [2, 3, 99, 100, now - 1, now] {
+                    tell(&audience, minute, true, Some(at(now)));
+                }
+                let heard = heard(&reader);
+                assert_eq!(heard[0].0, begins, "{known:?}: {heard:?}");
+            }
+        }
+    }
+
+    #[test]
     fn without_a_clock_nothing_is_taken_for_new() {
         let audience = Audience::default();
-        let reader = audience.subscribe(series("BTC-USDT"), Updates::Closed, None);
+        let reader = audience.subscribe(series("BTC-USDT"), Updates::Closed, Begin::default());
         tell(&audience, 0, true, None);
         tell(&audience, 1, true, Some(BASE + 2 * MINUTE));
         tell(&audience, 2, true, Some(BASE + 9 * MINUTE));
@@ -273,8 +309,8 @@ mod tests {
     #[test]
     fn a_slow_reader_is_dropped_and_the_others_go_on() {
         let audience = Audience::default();
-        let slow = audience.subscribe(series("BTC-USDT"), Updates::Closed, Some(0));
-        let gone = audience.subscribe(series("BTC-USDT"), Updates::Closed, Some(0));
+        let slow = audience.subscribe(series("BTC-USDT"), Updates::Closed, since(0));
+        let gone = audience.subscribe(series("BTC-USDT"), Updates::Closed, since(0));
         drop(gone);
         for minute in 0..=WAITING_MAX as i64 {
             tell(&audience, minute, true, None);
@@ -282,7 +318,7 @@ mod tests {
         assert!(audience.is_empty());
         assert_eq!(std::iter::from_fn(|| slow.recv().ok()).count(), WAITING_MAX);
         assert_eq!(slow.recv(), Err(SubscriptionError::Slow));
-        let calm = audience.subscribe(series("BTC-USDT"), Updates::Closed, Some(0));
+        let calm = audience.subscribe(series("BTC-USDT"), Updates::Closed, since(0));
         audience.dismiss();
         assert_eq!(calm.recv(), Err(SubscriptionError::Stopped));
     }
@@ -290,13 +326,13 @@ mod tests {
     #[test]
     fn a_reader_who_has_left_keeps_no_seat() {
         let audience = Audience::default();
-        let stays = audience.subscribe(series("BTC-USDT"), Updates::Closed, Some(0));
+        let stays = audience.subscribe(series("BTC-USDT"), Updates::Closed, since(0));
         for _ in 0..3 {
-            drop(audience.subscribe(series("ETH-USDT"), Updates::Closed, Some(0)));
+            drop(audience.subscribe(series("ETH-USDT"), Updates::Closed, since(0)));
         }
-        drop(audience.subscribe(series("BTC-USDT"), Updates::Closed, Some(0)));
+        drop(audience.subscribe(series("BTC-USDT"), Updates::Closed, since(0)));
         // Not a row has come by then, and of a day may none for long.
-        let _last = audience.subscribe(series("BTC-USDT"), Updates::Closed, Some(0));
+        let _last = audience.subscribe(series("BTC-USDT"), Updates::Closed, since(0));
         assert_eq!(audience.count.load(Ordering::Relaxed), 2);
         tell(&audience, 0, true, None);
         assert_eq!(heard(&stays), [(0, true)]);

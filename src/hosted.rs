@@ -54,8 +54,10 @@ impl Hosted {
     pub fn start(start: impl FnOnce(Wishes) -> Start) -> Result<Hosted, DaemonError> {
         let (wishes, heard) = bounded(WAITING_MAX);
         let start = start(Wishes::Program(heard));
-        let curtain = Curtain(start.audience.clone());
+        let audience = start.audience.clone();
         let (daemon, calls) = Daemon::begin(start)?;
+        // Before here nothing was started, so whoever listens may wait for the next try.
+        let curtain = Curtain(audience);
         let clock = daemon.clock();
         let ((ended, ending), (exits, exit)) = (bounded(1), bounded(1));
         let work = move || {

@@ -5,7 +5,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use crossbeam_channel::bounded;
 
-use crate::audience::{Subscription, Updates};
+use crate::audience::{Begin, Subscription, Updates};
 use crate::bar::Bar;
 use crate::config::{
     Addition, Config, ConfigError, Edit, Environment, InstrumentConfig, add_instrument,
@@ -261,10 +261,11 @@ impl OkxLocalStore {
         fetched.into_iter().next().ok_or(Error::Stopped)
     }
 
-    /// Listens to a series: each candle comes once it is on disk. Those that had ended before are
-    /// history and are asked of [`OkxLocalStore::query`]; of those that end from now on none is
-    /// left out, but one that had to be fetched later comes later. A reader who falls behind by
-    /// 1,024 candles is dropped, and never waited for.
+    /// Listens to a series: each candle comes once it is on disk. Of those after the newest closed
+    /// one that is stored now none is left out, so who subscribes and then asks
+    /// [`OkxLocalStore::query`] misses nothing; of those that have ended already they are the
+    /// newest 300, and with nothing stored none. One that had to be fetched later comes later. A
+    /// reader who falls behind by 1,024 candles is dropped, and never waited for.
     ///
     /// It may begin before the engine is started, and ends when that stops.
     ///
@@ -284,8 +285,12 @@ impl OkxLocalStore {
     /// ```
     pub fn subscribe(&self, instrument: &Instrument, bar: Bar, updates: Updates) -> Subscription {
         let series = Series { instrument: instrument.clone(), bar };
-        let since = self.engine().as_ref().and_then(Hosted::now);
-        self.audience.subscribe(series, updates, since)
+        let now = self.engine().as_ref().and_then(Hosted::now);
+        // Nothing comes of a file that cannot be read, before it is begun anew and so is empty.
+        let newest = self.query.recent_candles(instrument, bar, 2).unwrap_or_default();
+        let closed = newest.iter().rev().find(|candle| candle.confirmed);
+        let stored = closed.map(|candle| bar.grid().bar_at(candle.ts).end);
+        self.audience.subscribe(series, updates, Begin { now, stored })
     }
 
     fn engine(&self) -> MutexGuard<'_, Option<Hosted>> {
