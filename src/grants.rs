@@ -40,10 +40,14 @@ pub struct Grants {
 impl Grants {
     /// Opens the record of a folder; gives also what was granted in the last minute, oldest first.
     pub fn open(data_dir: &Path, now: Millis) -> io::Result<(Grants, Vec<(Endpoint, Millis)>)> {
-        fs::create_dir_all(data_dir)?;
         let path = data_dir.join(".requests");
-        refuse_link(&path)?;
-        let file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
+        let opened = fs::create_dir_all(data_dir).and_then(|()| {
+            refuse_link(&path)?;
+            OpenOptions::new().create(true).append(true).read(true).open(&path)
+        });
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let file = opened.map_err(named)?;
         let (own, others) = (VecDeque::new(), Vec::new());
         let mut grants = Grants { file, seen: 0, looked_at: now, own, others };
         grants.seen = grants.length()?;

@@ -32,7 +32,7 @@ const LOOK_MS: Millis = 100;
 pub enum InquiryError {
     /// The connection cannot be set up.
     Http(HttpError),
-    /// The record of requests cannot be opened.
+    /// The record of requests cannot be opened, or not be written.
     Record(io::Error),
     /// The exchange, or what lies before it, says no.
     Trouble(Trouble),
@@ -44,7 +44,12 @@ impl fmt::Display for InquiryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             InquiryError::Http(error) => error.fmt(f),
-            InquiryError::Record(error) => write!(f, "cannot open the record of requests: {error}"),
+            InquiryError::Record(error) => {
+                write!(
+                    f,
+                    "cannot keep the record of requests, {error}: the folder must be writable"
+                )
+            }
             InquiryError::Trouble(trouble) => trouble.fmt(f),
             InquiryError::Stopped => f.write_str("stopped"),
         }
