@@ -409,7 +409,13 @@ impl Scribe {
             self.compact();
             return true;
         }
-        self.writer.files.checkpoint().unwrap_or_else(|error| {
+        let now = self.now();
+        let files = &mut self.writer.files;
+        let tidied = match files.checkpoint() {
+            Ok(false) => files.settle(now),
+            tidied => tidied,
+        };
+        tidied.unwrap_or_else(|error| {
             warn!(target: "writer", "{error}; the log grows until the next time");
             true
         })

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
@@ -50,6 +51,8 @@ pub struct File {
     grown: u64,
     /// Commits since the log was last moved into the file.
     commits: u32,
+    /// Whether the log was emptied since it was written to, as far as is known.
+    is_settled: bool,
     /// Of each page of the last commit the rows that it has changed.
     fresh: Vec<Vec<Candle>>,
 }
@@ -95,6 +98,7 @@ impl File {
             clock_offset_ms: None,
             grown: 0,
             commits: 0,
+            is_settled: false,
             fresh: Vec::new(),
         })
     }
@@ -146,6 +150,7 @@ impl File {
         txn.commit().map_err(StoreError::sql(path, "commit"))?;
         self.grown += stored.iter().map(|page| u64::from(page.closed)).sum::<u64>();
         self.commits += 1;
+        self.is_settled = false;
         self.fresh = fresh;
         Ok(stored)
     }
@@ -189,7 +194,24 @@ impl File {
     /// Moves as much of the log into the file as can be without waiting for anybody.
     pub fn checkpoint(&mut self) -> Result<(), StoreError> {
         self.commits = 0;
-        self.move_log("PASSIVE")
+        self.move_log("PASSIVE").map(drop)
+    }
+
+    /// Whether its log was emptied since it was written to.
+    pub fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
+    /// Moves the whole log into the file and cuts it down to nothing, unless somebody reads just
+    /// now: that is not waited for.
+    pub fn settle(&mut self) -> Result<(), StoreError> {
+        let failed = StoreError::sql(&self.path, "set the time to wait for a lock");
+        self.conn.busy_timeout(Duration::ZERO).map_err(&failed)?;
+        let moved = self.move_log("TRUNCATE");
+        self.conn.busy_timeout(schema::BUSY_TIMEOUT).map_err(&failed)?;
+        self.is_settled = moved?;
+        self.commits = 0;
+        Ok(())
     }
 
     /// Moves the log into the file and closes it: if nobody reads, one file is left. Busy readers
@@ -202,10 +224,11 @@ impl File {
             .map_err(StoreError::sql(&self.path, "close the file"))
     }
 
-    /// What readers keep in the log is no failure: it stays there.
-    fn move_log(&self, mode: &str) -> Result<(), StoreError> {
+    /// Whether all of it was moved. What readers keep in the log is no failure: it stays there.
+    fn move_log(&self, mode: &str) -> Result<bool, StoreError> {
         self.conn
-            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
+            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get(0))
+            .map(|is_blocked: bool| !is_blocked)
             .map_err(StoreError::sql(&self.path, "checkpoint"))
     }
 }

@@ -9,7 +9,7 @@ use crate::instrument::Instrument;
 use crate::page::Stored;
 use crate::store::file::{Entry, File};
 use crate::store::{self, Identity, StoreError, file_path};
-use crate::time::Millis;
+use crate::time::{MINUTE, Millis};
 
 /// Descriptors left for sockets, logs and readers.
 const RESERVED: u64 = 128;
@@ -22,6 +22,8 @@ const OPEN_MIN: u64 = 64;
 /// After so many commits a log is moved into its file in a quiet moment. A commit writes two to
 /// four pages, so the 1,000 at which SQLite does so in the middle of a commit are hardly reached.
 const CHECKPOINT_COMMITS: u32 = 128;
+/// Files are looked through for idle ones once in so long.
+const LOOK_MS: Millis = MINUTE;
 
 /// All files of a folder, opened as they are needed.
 #[derive(Debug)]
@@ -34,8 +36,14 @@ pub struct Files {
     uses: u64,
     /// Open files whose log has become long.
     ripe: BTreeSet<Instrument>,
-    /// Files that gave way and have left their log.
-    evicted: BTreeSet<Instrument>,
+    /// Files that gave way and have left their log, and when each was last used.
+    evicted: BTreeMap<Instrument, u64>,
+    /// The uses when the files were last looked through: since then an idle one has had none.
+    looked_at: u64,
+    /// When they are looked through again, local ms.
+    look_due: Millis,
+    /// Files found idle that still have a log.
+    idle: BTreeSet<Instrument>,
     /// Of each page of the last commit the rows that it has changed.
     fresh: Vec<Vec<Candle>>,
 }
@@ -50,7 +58,10 @@ impl Files {
             open: BTreeMap::new(),
             uses: 0,
             ripe: BTreeSet::new(),
-            evicted: BTreeSet::new(),
+            evicted: BTreeMap::new(),
+            looked_at: 0,
+            look_due: 0,
+            idle: BTreeSet::new(),
             fresh: Vec::new(),
         }
     }
@@ -106,13 +117,12 @@ impl Files {
     fn evict(&mut self) {
         let oldest = self.open.iter().min_by_key(|(_, (used, _))| *used);
         let Some(instrument) = oldest.map(|(instrument, _)| instrument.clone()) else { return };
-        if let Some((_, mut file)) = self.open.remove(&instrument)
-            && self.ripe.remove(&instrument)
-        {
+        let Some((used, mut file)) = self.open.remove(&instrument) else { return };
+        if self.ripe.remove(&instrument) {
             // What cannot be moved now stays in the log, for whoever opens the file next.
             let _ = file.checkpoint();
         }
-        self.evicted.insert(instrument);
+        self.evicted.insert(instrument, used);
     }
 
     /// Moves one long log into its file; false if there is none. It may take as long as the disk
@@ -121,6 +131,28 @@ impl Files {
         let Some(instrument) = self.ripe.pop_first() else { return Ok(false) };
         if let Some((_, file)) = self.open.get_mut(&instrument) {
             file.checkpoint()?;
+        }
+        Ok(true)
+    }
+
+    /// Empties the log of one file that was not used for a while, so that many idle ones take no
+    /// room; false if there is none. For moments in which nobody waits, like
+    /// [`Files::checkpoint`]; `now` is local.
+    pub fn settle(&mut self, now: Millis) -> Result<bool, StoreError> {
+        if now >= self.look_due {
+            self.look_due = now + LOOK_MS;
+            let since = std::mem::replace(&mut self.looked_at, self.uses);
+            let open = self.open.iter().filter(|(_, (_, file))| !file.is_settled());
+            let used = open.map(|(name, (used, _))| (name, used)).chain(&self.evicted);
+            let idle = used.filter(|(_, used)| **used <= since);
+            self.idle = idle.map(|(name, _)| name.clone()).collect();
+        }
+        let Some(name) = self.idle.pop_first() else { return Ok(false) };
+        if let Some((_, file)) = self.open.get_mut(&name) {
+            file.settle()?;
+        } else if self.evicted.contains_key(&name) {
+            File::open(&self.path(&name), &self.identity)?.finish()?;
+            self.evicted.remove(&name);
         }
         Ok(true)
     }
@@ -137,7 +169,7 @@ impl Files {
     pub fn finish(mut self, hurry: &AtomicBool) -> Result<(), StoreError> {
         let mut result = Ok(());
         let open = std::mem::take(&mut self.open).into_values().map(|(_, file)| Ok(file));
-        let evicted = self.evicted.iter();
+        let evicted = self.evicted.keys();
         let evicted = evicted.map(|name| File::open(&self.path(name), &self.identity));
         for file in open.chain(evicted).take_while(|_| !hurry.load(Ordering::Relaxed)) {
             let finished = file.and_then(File::finish);
@@ -305,6 +337,34 @@ mod tests {
         let log = log_bytes(&files, name);
         files.commit(name, [&running(0, 999.0)], 0).unwrap();
         assert_eq!(log_bytes(&files, name), log);
+    }
+
+    #[test]
+    fn an_idle_file_keeps_no_log_whether_it_is_open_or_gave_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = small(&dir);
+        let [gone, idle, busy] = names();
+        for name in [&gone, &idle, &busy] {
+            files.commit(name, [&running(0, 1.0)], 0).unwrap();
+        }
+        let kept = |files: &Files| [&gone, &idle, &busy].map(|name| log_bytes(files, name) > 0);
+        assert!(!files.settle(0).unwrap(), "nothing was idle for long");
+        assert!(!files.settle(LOOK_MS - 1).unwrap(), "it is not looked all the time");
+        files.commit(&busy, [&running(0, 2.0)], 0).unwrap();
+        let path = files.path(&idle);
+        let reader = Reader::open(&path, &files.identity).unwrap();
+        let snapshot = reader.snapshot().unwrap();
+        reader.bars().unwrap();
+        let settled =
+            |files: &mut Files, now| (0..9).take_while(|_| files.settle(now).unwrap()).count();
+        assert_eq!(settled(&mut files, LOOK_MS), 2);
+        assert_eq!(kept(&files), [false, true, true], "somebody reads one of them");
+        drop(snapshot);
+        files.commit(&busy, [&running(0, 3.0)], 0).unwrap();
+        assert_eq!(settled(&mut files, 2 * LOOK_MS), 1);
+        assert_eq!(kept(&files), [false, false, true]);
+        assert_eq!(settled(&mut files, 3 * LOOK_MS), 1, "the last one has nothing to do any more");
+        assert_eq!((kept(&files), settled(&mut files, 4 * LOOK_MS)), ([false; 3], 0));
     }
 
     #[test]

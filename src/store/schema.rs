@@ -1,6 +1,7 @@
 //! The public form of a file: its version, its tables, and the words in its `meta`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -29,7 +30,7 @@ pub mod key {
 
 /// How long a statement waits for another process's lock: only checkpoints and people's own writes
 /// ever hold it. The other files wait along, so the writer returns to this one later instead.
-const BUSY_TIMEOUT_MS: u64 = 250;
+pub const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 /// Memory for pages per open file, as SQLite writes it: −KiB. Writing goes to the newest leaves
 /// alone, so little is gained by more, and there is a file for each instrument.
 const CACHE_SIZE: i64 = -64;
@@ -45,7 +46,7 @@ pub fn bar_key(key: &str, bar: Bar) -> String {
 /// exactly as it is.
 pub fn prepare(conn: &mut Connection, path: &Path, identity: &Identity) -> Result<(), StoreError> {
     let failed = StoreError::sql(path, "open the file for writing");
-    conn.busy_timeout(std::time::Duration::from_millis(BUSY_TIMEOUT_MS)).map_err(&failed)?;
+    conn.busy_timeout(BUSY_TIMEOUT).map_err(&failed)?;
     let found = check_version(conn, path)?;
     match found {
         0 => check_empty(conn, path)?,

@@ -1,6 +1,7 @@
 //! The daemon beside a live stream: what it costs, and that nothing it was pushed is lost.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -38,6 +39,8 @@ struct Seen {
     resident_mb: f64,
     peak_mb: f64,
     p99_ms: Millis,
+    /// The write-ahead logs of all files together.
+    logs_mb: f64,
     closed: usize,
     lost: usize,
 }
@@ -49,8 +52,14 @@ pub fn crowd(yard: &Yard) -> Result<Vec<Line>, String> {
         let seen = watch(yard, 1_250, 1_000, descriptors, length);
         let remark = format!(
             "{} of {} closed bars lost, {} pushes, {:.1} ms for 1,000\n\
-             peak memory {:.1} MB, p99 {} ms",
-            seen.lost, seen.closed, seen.pushes, seen.cost_ms, seen.peak_mb, seen.p99_ms
+             peak memory {:.1} MB, p99 {} ms, logs {:.1} MB",
+            seen.lost,
+            seen.closed,
+            seen.pushes,
+            seen.cost_ms,
+            seen.peak_mb,
+            seen.p99_ms,
+            seen.logs_mb
         );
         let what = format!("1,250 instruments × 4 bars, a push a second: ulimit -n {name}");
         Line::known(&what, seen.lost == 0 && seen.closed > 0, remark)
@@ -64,10 +73,12 @@ pub fn calm(yard: &Yard) -> Result<Vec<Line>, String> {
     let lines = paces.map(|(push_ms, name, most)| {
         let seen = watch(yard, 100, push_ms, DESCRIPTORS, WATCH);
         let remark = format!(
-            "{:.2} % of a core (aim: < {:.0} %), {:.1} MB resident (aim: < 40 MB)",
+            "{:.2} % of a core (aim: < {:.0} %), {:.1} MB resident (aim: < 40 MB)\n\
+             logs {:.1} MB",
             seen.share * 100.0,
             most * 100.0,
-            seen.resident_mb
+            seen.resident_mb,
+            seen.logs_mb
         );
         let what = format!("daemon, 100 instruments × 4 bars: {name}");
         Line::known(&what, seen.share < most && seen.resident_mb < 40.0, remark)
@@ -120,6 +131,7 @@ fn watch(
     let (pushes, time) = (exchange.pushes() - pushes, daemon.processor_time() - time);
     let (resident_mb, peak_mb) = daemon.memory_mb();
     let p99_ms = daemon.snapshot().and_then(|shown| shown.latency.p99_ms).unwrap_or(0);
+    let logs_mb = logs_mb(&home.join("data"));
     daemon.stop();
     let (closed, lost) = lost(&home.join("data"), &exchange, instruments);
     Seen {
@@ -129,6 +141,7 @@ fn watch(
         resident_mb,
         peak_mb,
         p99_ms,
+        logs_mb,
         closed,
         lost,
     }
@@ -138,6 +151,13 @@ fn watch(
 fn settle(exchange: &Exchange, push_ms: u64, clock: Millis) {
     let until = clock + if push_ms == NEVER_MS { 10 * SECOND } else { 15 * SECOND };
     wait_until("the daemon's start to be over", || exchange.now() >= until);
+}
+
+/// The size of all write-ahead logs in a folder, MB.
+fn logs_mb(data_dir: &Path) -> f64 {
+    let files = fs::read_dir(data_dir).unwrap().map(|file| file.unwrap().path());
+    let logs = files.filter(|path| path.extension().is_some_and(|it| it == "db-wal"));
+    logs.map(|path| fs::metadata(path).map_or(0, |found| found.len())).sum::<u64>() as f64 / 1e6
 }
 
 /// A day of each bar, so that nothing has to be fetched.
