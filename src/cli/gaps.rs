@@ -125,7 +125,8 @@ fn write_text(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
         "In all: {bars} missing, {suspected_empty} suspected empty, {known_empty} known empty, \
          in {series} series."
     )?;
-    if missing > 0 {
+    // What is younger comes by itself.
+    if report.series.iter().any(|series| series.overdue > 0) {
         writeln!(out, "Fetch what is missing: okx-store gaps --fill")?;
     }
     Ok(())
@@ -281,6 +282,7 @@ Fetch what is missing: okx-store gaps --fill
             let out = String::from_utf8(out).unwrap();
             assert_eq!(told, exit, "{out}");
             assert!(out.contains("missing newest"), "it is shown all the same: {out}");
+            assert_eq!(out.contains("gaps --fill"), exit == Exit::Failed, "{out}");
         }
     }
 

@@ -169,7 +169,8 @@ fn cells(series: &SeriesStatus, now: Millis) -> Vec<String> {
     vec![
         series.bar.to_string(),
         series.newest_closed.map_or_else(none, short_time),
-        series.lag_ms.map_or_else(none, short_length),
+        // What nobody has asked to keep fresh does not lag.
+        series.lag_ms.filter(|_| series.is_configured).map_or_else(none, short_length),
         series.rows.to_string(),
         format_share(series.coverage),
         series.missing.to_string(),
