@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::instrument::Series;
-use crate::time::{HOUR, Millis};
+use crate::time::{HOUR, MINUTE, Millis};
 
-/// What did not fit is tried again after so long.
-const CAP_MS: Millis = HOUR;
+/// What did not fit is tried again after so long, for a close may have had a reason that passes …
+const WAIT_MIN_MS: Millis = 5 * MINUTE;
+/// … and each time it does not fit again after twice as long, up to this.
+const WAIT_MAX_MS: Millis = HOUR;
 /// Where it is not known how much fits, this part of what is wanted is asked for at a time.
 const STEPS: usize = 10;
 
@@ -16,6 +18,8 @@ struct Cap {
     fits: BTreeSet<Series>,
     /// What was ever wanted since it was learnt: only what is new is a reason to try more at once.
     known: BTreeSet<Series>,
+    /// How long it is waited between two tries.
+    wait_ms: Millis,
     /// When more is tried; `None` while that waits for the next connection.
     until: Option<Millis>,
 }
@@ -59,8 +63,9 @@ impl Capacity {
         // If it took them all, and yet did not keep them, half of them is a guess that ends soon.
         let count = if acked.len() < asked { acked.len() } else { asked.div_ceil(2) };
         let fits = acked.iter().take(count).cloned().collect();
-        let (known, until) = (wanted.clone(), Some(now + CAP_MS));
-        (self.cap, self.step) = (Some(Cap { fits, known, until }), None);
+        let wait_ms = self.wait_ms();
+        let (known, until) = (wanted.clone(), Some(now + wait_ms));
+        (self.cap, self.step) = (Some(Cap { fits, known, wait_ms, until }), None);
     }
 
     /// Whether it is time to try more, on a connection beside the current one: tells so once.
@@ -85,8 +90,22 @@ impl Capacity {
     /// A connection tries to hold everything, and will tell: it is not tried again for long.
     pub(super) fn tried(&mut self, now: Millis) {
         if let Some(cap) = &mut self.cap {
-            cap.until = Some(now + CAP_MS);
+            cap.until = Some(now + cap.wait_ms);
         }
+    }
+
+    /// One that tried to was closed for it; gives how long it is waited now.
+    pub(super) fn full(&mut self, now: Millis) -> Millis {
+        let wait_ms = self.wait_ms();
+        if let Some(cap) = &mut self.cap {
+            (cap.wait_ms, cap.until) = (wait_ms, Some(now + wait_ms));
+        }
+        wait_ms
+    }
+
+    /// The wait after one more failure.
+    fn wait_ms(&self) -> Millis {
+        self.cap.as_ref().map_or(WAIT_MIN_MS, |cap| (2 * cap.wait_ms).min(WAIT_MAX_MS))
     }
 
     /// One connection holds more than was known.

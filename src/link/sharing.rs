@@ -135,6 +135,6 @@ impl Link {
 fn overflow(count: usize) -> String {
     format!(
         "WebSocketSubscriptionError: the connection holds no more series than {count} (it is \
-         polled: the stream is tried again in an hour)"
+         polled: the stream is tried again within an hour)"
     )
 }

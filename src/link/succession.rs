@@ -135,7 +135,11 @@ impl Link {
             self.log(Level::Warn, text);
         }
         if !is_current {
-            let pause_ms = if fate == Fate::TooMany { FULL_RETRY_MS } else { REPLACE_RETRY_MS };
+            let pause_ms = match fate {
+                Fate::TooMany if gone.tries_all => self.capacity.full(now),
+                Fate::TooMany => FULL_RETRY_MS,
+                Fate::Broken | Fate::Silent => REPLACE_RETRY_MS,
+            };
             if let Some(current) = &mut self.current {
                 current.due = now + pause_ms;
             }

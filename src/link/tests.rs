@@ -471,7 +471,7 @@ fn what_is_wanted_changes_during_a_replacement() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_and_tried_again_after_an_hour() {
+fn what_does_not_fit_is_refused_and_tried_again() {
     for code in [4008, 4009] {
         let mut desk = Desk::new();
         desk.want(&["A-B", "C-D", "E-F"]);
@@ -497,7 +497,7 @@ fn what_does_not_fit_is_refused_and_tried_again_after_an_hour() {
         assert_eq!(desk.ack(3, &["A-B", "C-D", "E-F"]), ["acked E-F"]);
         let told = desk.close(3, code);
         assert_eq!(told, ["hang up 3", "refused E-F"], "the rest goes on");
-        assert_eq!(desk.pass(HOUR - 1), NONE);
+        assert_eq!(desk.pass(10 * MINUTE - 1), NONE, "twice as long as after the first time");
         assert_eq!(desk.pass(1), ["dial 4"]);
         desk.stand(4);
         desk.push(4, "A-B");
@@ -506,6 +506,30 @@ fn what_does_not_fit_is_refused_and_tried_again_after_an_hour() {
         assert_eq!(desk.pass(SECOND), ["hang up 2"]);
         let told = desk.want(&["A-B", "C-D", "E-F", "G-H", "I-J"]);
         assert_eq!(told, ["4: subscribe I-J"], "it holds more than was known");
+    }
+}
+
+#[test]
+fn what_does_not_fit_again_and_again_is_tried_once_an_hour() {
+    let mut desk = Desk::new();
+    desk.want(&["A-B", "C-D"]);
+    desk.stand(1);
+    desk.push(1, "A-B");
+    desk.ack(1, &["A-B"]);
+    desk.close(1, 4008);
+    desk.wait();
+    desk.stand(2);
+    desk.ack(2, &["A-B"]);
+    desk.push(2, "A-B");
+    // The first wait has begun with the close.
+    let ready = desk.pass(5 * MINUTE);
+    assert_eq!(ready, ["dial 3"]);
+    for (number, minutes) in (3..).zip([10, 20, 40, 60, 60]) {
+        desk.stand(number);
+        desk.ack(number, &["A-B"]);
+        assert_eq!(desk.close(number, 4008), [format!("hang up {number}")]);
+        assert_eq!(desk.pass(minutes * MINUTE - 1), NONE, "{minutes}");
+        assert_eq!(desk.pass(1), [format!("dial {}", number + 1)]);
     }
 }
 

@@ -259,7 +259,7 @@ pub fn compare_mode(
     if !switch.wants_stream() || switch.mode() == Mode::Stream {
         return Ok(());
     }
-    // What does not fit on a connection is tried again after an hour, and that is known of it.
+    // What does not fit on a connection is tried again within an hour, and that is known of it.
     let overfull = |bar| feed.refusal(bar).is_some_and(|why| why.contains("no more series"));
     if feed.bars().all(overfull) {
         return Ok(());

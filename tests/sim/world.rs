@@ -25,7 +25,7 @@ const DENIED_MS: Millis = 20 * MINUTE;
 /// if the machine slept unnoticed while the exchange has no bars that could tell what time it is,
 /// which is asked for once an hour;
 const UNCLEAR_MS: Millis = 65 * MINUTE;
-/// and if it has closed a connection over too many series, of which more are tried in an hour.
+/// and if it has closed a connection over too many series, of which more are tried within an hour.
 const OVERFULL_MS: Millis = 65 * MINUTE;
 /// So long after a bar's end, and two intervals, it is in the store where nothing is wrong.
 const FRESH_MS: Millis = 45 * SECOND;
