@@ -65,7 +65,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (polled, anew) = match f.alternate() {
             true => ("", ""),
-            false => ("it is polled: ", "connecting anew: "),
+            false => ("it is polled, and asked for again every 10 minutes: ", "connecting anew: "),
         };
         match self {
             Cause::Login(said) => {
