@@ -22,8 +22,11 @@ fmt:
 clippy:
 	$(CARGO) clippy --all-targets --locked -- -D warnings
 
+# As they are read by whoever works on it, and by whoever uses it.
+docs: export RUSTDOCFLAGS = -D warnings
 docs:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items --locked
+	$(CARGO) doc --no-deps --document-private-items --locked
+	$(CARGO) doc --no-deps --locked
 
 test: ## run all tests; they need no network
 	$(CARGO) test --locked

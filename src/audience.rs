@@ -20,6 +20,7 @@ const WAITING_MAX: usize = 1_024;
 
 /// Which candles of a series a subscription brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Updates {
     /// Each bar once, when the exchange has closed it; again if the exchange revises it later.
     Closed,
@@ -29,6 +30,7 @@ pub enum Updates {
 
 /// Why a subscription has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SubscriptionError {
     /// Its reader has fallen so far behind that 1,024 candles waited. They can still be read; what
     /// came after them is in the store.

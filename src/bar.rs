@@ -15,7 +15,7 @@ use crate::time::{DAY, HOUR, MINUTE, Millis, SECOND, TIME_MAX};
 /// A length of candle, named as OKX names it.
 ///
 /// ```
-/// use okx_local_store::bar::Bar;
+/// use okx_local_store::Bar;
 ///
 /// let hour: Bar = "1h".parse().unwrap();
 /// assert_eq!(hour.name(), "1H");
@@ -87,6 +87,13 @@ const SPECS: [Spec; 25] = [
 
 impl Bar {
     /// Every bar there is, shortest first.
+    ///
+    /// ```
+    /// use okx_local_store::Bar;
+    ///
+    /// assert_eq!(Bar::all().count(), 25);
+    /// assert_eq!(Bar::all().next(), "1s".parse().ok());
+    /// ```
     pub fn all() -> impl Iterator<Item = Bar> {
         (0..SPECS.len() as u8).map(Bar)
     }
@@ -96,30 +103,42 @@ impl Bar {
     }
 
     /// OKX's name of it, which is the value of the parameter `bar`.
+    ///
+    /// ```
+    /// use okx_local_store::Bar;
+    ///
+    /// assert_eq!("1d".parse::<Bar>()?.name(), "1D");
+    /// # Ok::<(), okx_local_store::BarError>(())
+    /// ```
+    #[must_use]
     pub fn name(self) -> &'static str {
         self.spec().name
     }
 
-    /// The table in an instrument's file that holds its candles.
+    /// The table in an instrument's file that holds its candles, for whoever reads it with SQL.
+    ///
+    /// ```
+    /// use okx_local_store::Bar;
+    ///
+    /// let month: Bar = "1M".parse()?;
+    /// let sql = format!("SELECT close FROM {} WHERE confirmed = 1", month.table());
+    /// assert_eq!(sql, "SELECT close FROM candles_1mon WHERE confirmed = 1");
+    /// # Ok::<(), okx_local_store::BarError>(())
+    /// ```
+    #[must_use]
     pub fn table(self) -> &'static str {
         self.spec().table
     }
 
     /// The grid as documented.
+    #[doc(hidden)]
+    #[must_use]
     pub fn grid(self) -> Grid {
         Grid { shape: self.spec().shape, origin: self.spec().origin }
     }
 
     /// How many there are in a year, which has 365 days of 24 hours, or 12 months.
-    ///
-    /// ```
-    /// use okx_local_store::bar::Bar;
-    ///
-    /// assert_eq!("1H".parse::<Bar>()?.per_year(), 8_760.0);
-    /// # Ok::<(), okx_local_store::bar::BarError>(())
-    /// ```
-    #[must_use]
-    pub fn per_year(self) -> f64 {
+    pub(crate) fn per_year(self) -> f64 {
         match self.spec().shape {
             Shape::Fixed { length_ms } => (365 * DAY) as f64 / length_ms as f64,
             Shape::Months { months, .. } => 12.0 / months as f64,
@@ -127,6 +146,15 @@ impl Bar {
     }
 
     /// When it opens, for bars whose name does not tell: `opens 16:00 UTC`.
+    ///
+    /// ```
+    /// use okx_local_store::Bar;
+    ///
+    /// assert_eq!("1D".parse::<Bar>()?.remark(), Some("opens 16:00 UTC"));
+    /// assert_eq!("1Dutc".parse::<Bar>()?.remark(), None, "it opens at midnight, as it says");
+    /// # Ok::<(), okx_local_store::BarError>(())
+    /// ```
+    #[must_use]
     pub fn remark(self) -> Option<&'static str> {
         match self.name() {
             "1D" | "2D" | "3D" => Some("opens 16:00 UTC"),

@@ -4,7 +4,8 @@ use crate::time::Millis;
 
 /// The state of one bar: prices, volumes, and whether the exchange has closed it.
 ///
-/// What the volumes count depends on the instrument: see the fields.
+/// What the volumes count depends on the instrument: see the fields. These are all of the
+/// exchange's columns, so a candle can be made and taken apart by anybody.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candle {
     /// The bar's open time, Unix ms.
@@ -29,6 +30,8 @@ pub struct Candle {
 
 impl Candle {
     /// The seven numbers, in the order of the table's columns.
+    #[doc(hidden)]
+    #[must_use]
     pub fn values(&self) -> [f64; 7] {
         let Candle { open, high, low, close, volume, volume_ccy, volume_quote, .. } = *self;
         [open, high, low, close, volume, volume_ccy, volume_quote]
@@ -36,6 +39,19 @@ impl Candle {
 
     /// Whether the numbers contradict each other: a high below a price, a low above one, a
     /// negative volume. The exchange has such rows; they are kept as given, and counted.
+    ///
+    /// ```
+    /// # let (_folder, store) =
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples/sample.in"));
+    /// use okx_local_store::Candle;
+    ///
+    /// let newest = store.query().latest_candle(&"BTC-USDT".parse()?, "1m".parse()?)?;
+    /// let newest = newest.expect("it was stored");
+    /// assert!(!newest.is_odd());
+    /// assert!(Candle { high: newest.low - 1.0, ..newest }.is_odd());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
     pub fn is_odd(&self) -> bool {
         let highest = self.open.max(self.close).max(self.low);
         let lowest = self.open.min(self.close).min(self.high);

@@ -185,8 +185,7 @@ impl Config {
     }
 
     /// The same in given surroundings.
-    #[doc(hidden)]
-    pub fn load_in(
+    pub(crate) fn load_in(
         environment: &Environment,
         file: Option<&Path>,
         data_dir: Option<&Path>,
@@ -207,7 +206,7 @@ impl Config {
 
     /// What can be made out of a configuration that is refused, for whoever only looks: defaults
     /// stand in for what is wrong, and a file that cannot be parsed, or read, names no instrument.
-    pub fn salvage_in(
+    pub(crate) fn salvage_in(
         environment: &Environment,
         file: Option<&Path>,
         data_dir: Option<&Path>,
@@ -237,8 +236,7 @@ impl Config {
     }
 
     /// What holds where no file says otherwise; `file` is the one that an edit would write.
-    #[doc(hidden)]
-    pub fn builtin(file: PathBuf) -> Config {
+    pub(crate) fn builtin(file: PathBuf) -> Config {
         Config {
             data_dir: file.with_file_name("data"),
             file,
@@ -279,6 +277,7 @@ impl Config {
 
     /// Whose candles are kept by it.
     #[doc(hidden)]
+    #[must_use]
     pub fn identity(&self) -> Identity {
         Identity { venue: "okx", region: self.region.to_string(), demo: self.sandbox }
     }
@@ -291,6 +290,7 @@ impl Config {
     /// assert!(Config::builder("candles").build()?.rest_url().starts_with("https://"));
     /// # Ok::<(), okx_local_store::Error>(())
     /// ```
+    #[must_use]
     pub fn rest_url(&self) -> &str {
         self.rest_url.as_deref().unwrap_or(self.region.rest_url())
     }
@@ -303,13 +303,13 @@ impl Config {
     /// assert!(Config::builder("candles").build()?.ws_url().starts_with("wss://"));
     /// # Ok::<(), okx_local_store::Error>(())
     /// ```
+    #[must_use]
     pub fn ws_url(&self) -> &str {
         self.ws_url.as_deref().unwrap_or(self.region.ws_url(self.sandbox))
     }
 
     /// Where a daemon logs to: what is configured, else `logs/okx-store.log` beside the file.
-    #[doc(hidden)]
-    pub fn daemon_log_file(&self) -> PathBuf {
+    pub(crate) fn daemon_log_file(&self) -> PathBuf {
         let default = || self.file.with_file_name("logs").join("okx-store.log");
         self.log_file.clone().unwrap_or_else(default)
     }
@@ -338,6 +338,7 @@ impl Config {
     /// assert!(config.instrument(&"BTC-USDT".parse()?).is_some());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[must_use]
     pub fn instrument(&self, instrument: &Instrument) -> Option<&InstrumentConfig> {
         self.instruments.iter().find(|entry| entry.instrument == *instrument)
     }
@@ -353,6 +354,7 @@ impl InstrumentConfig {
     /// assert!(btc.enabled && btc.max_history_days == 365);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[must_use]
     pub fn new(instrument: Instrument) -> InstrumentConfig {
         InstrumentConfig {
             instrument,
@@ -379,12 +381,9 @@ impl InstrumentConfig {
         let instrument = &self.instrument;
         self.timeframes.iter().map(|&bar| Series { instrument: instrument.clone(), bar })
     }
-}
 
-impl InstrumentConfig {
     /// How the stream and polling share the work for this instrument.
-    #[doc(hidden)]
-    pub fn rule(&self, config: &Config) -> Rule {
+    pub(crate) fn rule(&self, config: &Config) -> Rule {
         Rule::of(Wishes {
             enabled: self.enabled,
             stream: config.enable_websocket,

@@ -14,9 +14,10 @@ use crate::lock::LockError;
 use crate::okx::CredentialsError;
 use crate::store::{Scope, StoreError};
 use crate::time::{Millis, format_time};
-use crate::wire::{Policy, Trouble};
+use crate::wire::Policy;
 
-/// What to do about an [`Error`].
+/// What to do about an [`Error`]. There is nothing else that could be done, so a program may match
+/// these three and no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
     /// It may pass by itself: try again later.
@@ -29,7 +30,7 @@ pub enum Remedy {
 }
 
 /// A failure of the library. Its text names what, where, and what to do; [`Error::remedy`] says
-/// the latter to a program.
+/// the latter to a program. What is not shown of a variant is told by the text alone.
 ///
 /// ```
 /// use okx_local_store::{Error, Remedy};
@@ -47,9 +48,9 @@ pub enum Error {
     /// The configuration is wrong, or cannot be read or changed.
     Config(ConfigError),
     /// The credentials in the environment are none.
-    Credentials(CredentialsError),
+    Credentials(#[doc(hidden)] CredentialsError),
     /// The store says no.
-    Store(StoreError),
+    Store(#[doc(hidden)] StoreError),
     /// Text that can be no symbol.
     Symbol(InstrumentError),
     /// The instrument is neither in the configuration nor in the store.
@@ -104,17 +105,17 @@ pub enum Error {
     /// The sync engine runs already.
     Started,
     /// The sync engine cannot start.
-    Daemon(DaemonError),
+    Daemon(#[doc(hidden)] DaemonError),
     /// What fetches cannot start.
-    Engine(EngineError),
+    Engine(#[doc(hidden)] EngineError),
     /// The exchange has not answered.
-    Inquiry(InquiryError),
+    Inquiry(#[doc(hidden)] InquiryError),
     /// The exchange does not know an instrument.
     NotListed {
         /// The instrument.
         instrument: Instrument,
         /// The exchange's words.
-        refusal: Trouble,
+        refusal: String,
         /// A name that may have been meant.
         near: Option<String>,
     },
@@ -195,7 +196,6 @@ impl fmt::Display for Error {
             Error::Engine(error) => error.fmt(f),
             Error::Inquiry(error) => error.fmt(f),
             Error::NotListed { instrument, refusal, near } => {
-                let refusal = refusal.to_string();
                 write!(f, "{instrument}: {}: ", refusal.trim_end_matches('.'))?;
                 match near {
                     Some(near) => write!(f, "did you mean {near}?"),

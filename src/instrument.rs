@@ -15,7 +15,7 @@ const NAME_MAX: usize = 40;
 /// name comes near a path, a URL or SQL in this form alone.
 ///
 /// ```
-/// use okx_local_store::instrument::Instrument;
+/// use okx_local_store::Instrument;
 ///
 /// let name = |text: &str| text.parse::<Instrument>().map(|found| found.to_string());
 /// assert_eq!(name("btc/usdt").as_deref(), Ok("BTC-USDT"));
@@ -27,14 +27,7 @@ pub struct Instrument(Arc<str>);
 
 impl Instrument {
     /// Takes a name that is spelt as the exchange spells it, and no other.
-    ///
-    /// ```
-    /// use okx_local_store::instrument::Instrument;
-    ///
-    /// assert_eq!(Instrument::spelt("BTC-USDT"), "btc/usdt".parse().ok());
-    /// assert_eq!(Instrument::spelt("btc/usdt"), None);
-    /// ```
-    pub fn spelt(name: &str) -> Option<Instrument> {
+    pub(crate) fn spelt(name: &str) -> Option<Instrument> {
         let is_letter = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
         let word = |part: &str| !part.is_empty() && part.bytes().all(is_letter);
         let parts = name.split('-').count();
@@ -43,6 +36,15 @@ impl Instrument {
     }
 
     /// The name.
+    ///
+    /// ```
+    /// use okx_local_store::Instrument;
+    ///
+    /// let btc: Instrument = "btc/usdt".parse()?;
+    /// assert_eq!(btc.as_str().split('-').next(), Some("BTC"));
+    /// # Ok::<(), okx_local_store::InstrumentError>(())
+    /// ```
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -132,6 +134,8 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Instrument>().unwrap().as_str(), name);
         }
+        assert_eq!(Instrument::spelt("BTC-USDT"), "btc/usdt".parse().ok());
+        assert_eq!(Instrument::spelt("btc/usdt"), None, "the exchange does not spell it so");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The mind of the daemon: which instruments are kept, how the newest bars of each come, and what
 //! is asked and subscribed for that.
 //!
-//! It stands over [`Control`], which asks for pages, and over one [`Feed`] for each instrument,
+//! It stands over [`Control`], which asks for pages, and over one `Feed` for each instrument,
 //! which knows its mode. A one-shot command has no feeds: then this adds nothing.
 //!
 //! **Invariant:** a series is left to the stream only while its feed has joined; in every other

@@ -2,16 +2,16 @@
 //! closed bar that the exchange has is in the store, once, with the exchange's values, whatever
 //! happened on the way.
 //!
-//! A program of your own begins with [`OkxLocalStore`]. What it gives and takes are the words
-//! [`bar`], [`candle`], [`span`], [`instrument`], [`time`] and [`coverage`]; files are read by
-//! [`store::read::Reader`] without it. All else serves the program and may change with it.
+//! A program of your own begins with [`OkxLocalStore`]: what it gives and takes is named on this
+//! page, and nothing else is. [`Query`], which it hands out, reads without the network and without
+//! a lock, whoever writes the files. The modules serve the program `okx-store` and its tests, and
+//! change with them.
 //!
 //! This keeps what `config.json` names fresh, and prints each minute of BTC-USDT once it is closed
 //! and on disk:
 //!
 //! ```no_run
-//! use okx_local_store::time::format_time;
-//! use okx_local_store::{OkxLocalStore, Updates};
+//! use okx_local_store::{OkxLocalStore, Updates, format_time};
 //! # use std::io::Write;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -121,14 +121,14 @@
 //!
 //! 1. A `plan::Plan` compares what is wanted with what is covered and has a question;
 //!    `control::Control` picks it among those of all series once the budget lets it out.
-//! 2. A poller asks it by `http`, and `okx` reads the answer into a [`page::Page`].
-//! 3. The page says what it proves: its [`page::Evidence`]. It vouches for the range from its
+//! 2. A poller asks it by `http`, and `okx` reads the answer into a `page::Page`.
+//! 3. The page says what it proves: its `page::Evidence`. It vouches for the range from its
 //!    oldest row to its newest; what else was asked for is still missing.
 //! 4. The writer commits rows, spans and ledger of empties in one transaction
 //!    (`store::file::File::commit`), and only then sends the receipt.
 //! 5. The receipt carries the evidence to the plan, which takes it in by the same
-//!    [`coverage::Coverage::absorb`] as the file did, and asks on.
-//! 6. A [`store::read::Reader`] reads it, without any of the above.
+//!    `coverage::Coverage::absorb` as the file did, and asks on.
+//! 6. A [`Query`] reads it through a `store::read::Reader`, without any of the above.
 //!
 //! When it is pushed, the first half differs:
 //!
@@ -169,7 +169,8 @@
 //!   `cli/check.rs`, a file of its own under `cli/`, and its arm in `cli.rs`. If it writes, it also
 //!   has a word in `request.rs`, which a daemon's `steward` serves.
 //! - **A call of the library**: what it does in the assembly, where a command can use it too, and
-//!   the call itself in `local.rs` or `query.rs`, with an example that runs.
+//!   the call itself in `local.rs` or `query.rs`, with an example that runs. New words of it are
+//!   named at the end of `lib.rs`: what is not named there is not shown.
 //! - **A key of the configuration**: its bounds in `config/check.rs`, its default in `config.rs`,
 //!   a setter in `config/builder.rs`, and a line in `config.json`. A daemon takes it in while it
 //!   runs, or `steward` lists it among those that wait for the next start.
@@ -186,56 +187,31 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub mod bar;
-pub mod candle;
-pub mod coverage;
-pub mod instrument;
-pub mod page;
-pub mod span;
-pub mod store;
-pub mod time;
-
-// Public for the program and its tests, not for embedding.
-#[doc(hidden)]
-pub mod audience;
-#[doc(hidden)]
-pub mod auditor;
+// Public for the program's tests, not for embedding.
 #[doc(hidden)]
 pub mod backoff;
 #[doc(hidden)]
-pub mod board;
+pub mod bar;
 #[doc(hidden)]
 pub mod breaker;
 #[doc(hidden)]
-pub mod cli;
+pub mod candle;
 #[doc(hidden)]
-pub mod config;
+pub mod cli;
 #[doc(hidden)]
 pub mod control;
 #[doc(hidden)]
+pub mod coverage;
+#[doc(hidden)]
 pub mod crew;
-#[doc(hidden)]
-pub mod csv;
-#[doc(hidden)]
-pub mod daemon;
 #[doc(hidden)]
 pub mod desk;
 #[doc(hidden)]
-pub mod draft;
-#[doc(hidden)]
 pub mod engine;
-#[doc(hidden)]
-pub mod export;
-#[doc(hidden)]
-pub mod feed;
-#[doc(hidden)]
-pub mod grants;
-#[doc(hidden)]
-pub mod house;
 #[doc(hidden)]
 pub mod http;
 #[doc(hidden)]
-pub mod inquiry;
+pub mod instrument;
 #[doc(hidden)]
 pub mod keeper;
 #[doc(hidden)]
@@ -243,15 +219,11 @@ pub mod latency;
 #[doc(hidden)]
 pub mod limit;
 #[doc(hidden)]
-pub mod lines;
-#[doc(hidden)]
 pub mod link;
 #[doc(hidden)]
 pub mod lock;
 #[doc(hidden)]
 pub mod logging;
-#[doc(hidden)]
-pub mod market;
 #[doc(hidden)]
 pub mod meter;
 #[doc(hidden)]
@@ -259,39 +231,31 @@ pub mod mode;
 #[doc(hidden)]
 pub mod okx;
 #[doc(hidden)]
+pub mod page;
+#[doc(hidden)]
 pub mod plan;
-#[doc(hidden)]
-pub mod poller;
-#[doc(hidden)]
-pub mod proxy;
 #[doc(hidden)]
 pub mod queue;
 #[doc(hidden)]
 pub mod request;
 #[doc(hidden)]
-pub mod roots;
-#[doc(hidden)]
 pub mod session;
-#[doc(hidden)]
-pub mod sight;
-#[doc(hidden)]
-pub mod signal;
 #[doc(hidden)]
 pub mod snapshot;
 #[doc(hidden)]
 pub mod socket;
 #[doc(hidden)]
+pub mod span;
+#[doc(hidden)]
 pub mod spelling;
 #[doc(hidden)]
-pub mod steward;
+pub mod store;
 #[doc(hidden)]
 pub mod stream;
 #[doc(hidden)]
-pub mod supervisor;
-#[doc(hidden)]
-pub mod survey;
-#[doc(hidden)]
 pub mod thread;
+#[doc(hidden)]
+pub mod time;
 #[doc(hidden)]
 pub mod verification;
 #[doc(hidden)]
@@ -302,24 +266,52 @@ pub mod wire;
 pub mod writer;
 
 mod analysis;
+mod audience;
+mod auditor;
+mod board;
+mod config;
+mod csv;
+mod daemon;
+mod draft;
 mod error;
+mod export;
+mod feed;
+mod grants;
 mod hosted;
+mod house;
+mod inquiry;
+mod lines;
 mod local;
+mod market;
+mod poller;
+mod proxy;
 mod query;
+mod roots;
+mod sight;
+mod signal;
 mod status;
+mod steward;
+mod supervisor;
+mod survey;
 
 pub use crate::analysis::{DailySummary, Return, Volatility};
 pub use crate::audience::{Subscription, SubscriptionError, Updates};
+pub use crate::bar::{Bar, BarError};
+pub use crate::candle::Candle;
 pub use crate::config::{
-    CircuitBreaker, Config, ConfigBuilder, ConfigError, InstrumentConfig, RealtimeMode, Refusal,
-    Region, WebsocketConfig,
+    CircuitBreaker, Config, ConfigBuilder, ConfigError, InstrumentConfig, Refusal, WebsocketConfig,
 };
 pub use crate::error::{Error, Remedy};
+pub use crate::instrument::{Instrument, InstrumentError, Series};
 pub use crate::local::{OkxLocalStore, Progress};
 pub use crate::market::Market;
-pub use crate::mode::Mode;
+pub use crate::mode::{Mode, RealtimeMode, RealtimeModeError};
+pub use crate::okx::{Region, RegionError};
 pub use crate::plan::Wanted;
 pub use crate::query::{DataCoverage, Exported, Price, Query};
 pub use crate::sight::DaemonStatus;
+pub use crate::span::Span;
 pub use crate::status::{InstrumentStatus, SeriesStatus, Status, Via, WebSocketStatus};
+pub use crate::store::query::Selection;
 pub use crate::survey::{EmptyRange, Kind, MissingRange, Range, SeriesGaps};
+pub use crate::time::{Millis, TimeError, format_time, parse_time};

@@ -29,7 +29,15 @@ const COOL_DOWN_MS: Millis = MINUTE;
 const COOL_DOWN_MAX_MS: Millis = HOUR;
 
 /// How fresh bars come.
+///
+/// ```
+/// use okx_local_store::RealtimeMode;
+///
+/// assert_eq!("polling".parse(), Ok(RealtimeMode::Polling));
+/// assert!("telegraph".parse::<RealtimeMode>().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RealtimeMode {
     /// By the stream.
     Websocket,
@@ -47,6 +55,14 @@ impl RealtimeMode {
         [RealtimeMode::Websocket, RealtimeMode::Polling, RealtimeMode::Hybrid, RealtimeMode::Auto];
 
     /// Its name in a configuration.
+    ///
+    /// ```
+    /// use okx_local_store::RealtimeMode;
+    ///
+    /// let names = RealtimeMode::ALL.map(RealtimeMode::as_str);
+    /// assert_eq!(names, ["websocket", "polling", "hybrid", "auto"]);
+    /// ```
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             RealtimeMode::Websocket => "websocket",
@@ -104,6 +120,7 @@ pub struct Wishes {
 
 /// How an instrument is kept fresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Mode {
     /// Not at all.
     Off,
@@ -129,6 +146,7 @@ impl Mode {
     /// ```
     /// assert_eq!(okx_local_store::Mode::Joining.as_str(), "joining");
     /// ```
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Mode::Off => "off",

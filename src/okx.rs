@@ -61,11 +61,13 @@ pub fn candles_have(bar: Bar) -> bool {
 /// instrument, so a store belongs to one of them.
 ///
 /// ```
-/// use okx_local_store::okx::Region;
+/// use okx_local_store::Region;
 ///
-/// assert_eq!("eea".parse::<Region>().unwrap().rest_url(), "https://eea.okx.com");
+/// assert_eq!("eea".parse(), Ok(Region::Eea));
+/// assert!("mars".parse::<Region>().is_err());
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Region {
     /// Everywhere else.
     #[default]
@@ -80,7 +82,14 @@ impl Region {
     /// All of them.
     pub const ALL: [Region; 3] = [Region::Global, Region::Eea, Region::Us];
 
-    /// Its name in the config.
+    /// Its name in a configuration.
+    ///
+    /// ```
+    /// use okx_local_store::Region;
+    ///
+    /// assert_eq!(Region::ALL.map(Region::as_str), ["global", "eea", "us"]);
+    /// ```
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Region::Global => "global",
@@ -91,6 +100,13 @@ impl Region {
 
     /// Its REST host. Live and demo trading share it.
     /// Source: <https://www.okx.com/docs-v5/en/#overview-production-trading-services>.
+    ///
+    /// ```
+    /// use okx_local_store::Region;
+    ///
+    /// assert_eq!(Region::Eea.rest_url(), "https://eea.okx.com");
+    /// ```
+    #[must_use]
     pub fn rest_url(self) -> &'static str {
         match self {
             Region::Global => "https://openapi.okx.com",
@@ -102,6 +118,14 @@ impl Region {
     /// Its host of the stream, which demo trading does not share. Port 8443, which many guides
     /// still name, was switched off in October 2026.
     /// Source: <https://www.okx.com/docs-v5/en/#overview-demo-trading-services>.
+    ///
+    /// ```
+    /// use okx_local_store::Region;
+    ///
+    /// assert_eq!(Region::Us.ws_url(false), "wss://wsus.okx.com");
+    /// assert_eq!(Region::Us.ws_url(true), "wss://wsuspap.okx.com");
+    /// ```
+    #[must_use]
     pub fn ws_url(self, demo: bool) -> &'static str {
         match (self, demo) {
             (Region::Global, false) => "wss://ws.okx.com",

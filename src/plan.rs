@@ -55,8 +55,17 @@ pub enum Class {
 /// All classes in their order.
 pub const CLASSES: [Class; 4] = [Class::Unconfirmed, Class::Newest, Class::Repair, Class::Backfill];
 
-/// Which bars a plan is to make complete.
+/// Which bars are to be made complete.
+///
+/// ```
+/// use okx_local_store::{Span, Wanted, parse_time};
+///
+/// let may = Span::new(parse_time("2024-05-01")?, parse_time("2024-06-01")?);
+/// assert_ne!(Wanted::Range(may), Wanted::Days(31), "days are counted back from now");
+/// # Ok::<(), okx_local_store::TimeError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Wanted {
     /// So many days back from now.
     Days(u32),
@@ -66,15 +75,13 @@ pub enum Wanted {
 
 impl Wanted {
     /// The one range in which all of these lie.
-    #[doc(hidden)]
-    pub fn hull(spans: &Spans) -> Wanted {
+    pub(crate) fn hull(spans: &Spans) -> Wanted {
         let ends = spans.first().zip(spans.last());
         Wanted::Range(ends.map_or(Span::new(0, 0), |(a, b)| Span::new(a.start, b.end)))
     }
 
     /// The range of bars, given where the newest closed bar ends.
-    #[doc(hidden)]
-    pub fn span(self, grid: Grid, now: Millis, closed_end: Millis) -> Span {
+    pub(crate) fn span(self, grid: Grid, now: Millis, closed_end: Millis) -> Span {
         match self {
             Wanted::Days(days) => {
                 let start = grid.floor((now - Millis::from(days) * DAY).max(0));

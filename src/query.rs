@@ -28,6 +28,19 @@ pub use figures::{DataCoverage, Price};
 /// What is configured but was never synced has no candles, which is no error; what nobody has
 /// configured or stored is [`Error::Unknown`].
 ///
+/// A folder is all that it takes to read what is stored there, whoever writes it:
+///
+/// ```
+/// # let (folder, _store) =
+/// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples/sample.in"));
+/// # let folder = folder.path();
+/// use okx_local_store::{Config, OkxLocalStore};
+///
+/// let store = OkxLocalStore::with_config(Config::builder(folder).build()?)?;
+/// assert!(store.query().latest_candle(&"BTC-USDT".parse()?, "1m".parse()?)?.is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// All examples ask this store: BTC-USDT has minutes since 2024-05-01 00:00 UTC, and the one of
 /// 03:00 still runs.
 ///
@@ -155,8 +168,7 @@ impl Query {
     /// ```
     /// # let (_folder, store) =
     /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples/sample.in"));
-    /// use okx_local_store::span::Span;
-    /// use okx_local_store::time::parse_time;
+    /// use okx_local_store::{Span, parse_time};
     ///
     /// let [one, two] = ["2024-05-01T01:00:00Z", "2024-05-01T02:00:00Z"].map(parse_time);
     /// let hour = Span::new(one?, two?);
@@ -184,7 +196,7 @@ impl Query {
     /// ```
     /// # let (_folder, store) =
     /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples/sample.in"));
-    /// use okx_local_store::time::parse_time;
+    /// use okx_local_store::parse_time;
     ///
     /// let since = parse_time("2024-05-01T02:59:00Z")?;
     /// let candles = store.query().candles_since(&"BTC-USDT".parse()?, "1m".parse()?, since)?;
@@ -212,7 +224,7 @@ impl Query {
     /// ```
     /// # let (folder, store) =
     /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples/sample.in"));
-    /// use okx_local_store::store::query::Selection;
+    /// use okx_local_store::Selection;
     ///
     /// let file = folder.path().join("btc.csv");
     /// let (btc, minute) = ("BTC-USDT".parse()?, "1m".parse()?);

@@ -6,6 +6,8 @@ use std::fmt;
 use crate::time::{Millis, format_time};
 
 /// A half-open range of time `[start, end)`, Unix ms. An empty one holds nothing.
+///
+/// Any two moments make one, in whatever order: what ends before it starts is empty.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
     /// The first moment inside.
@@ -16,21 +18,54 @@ pub struct Span {
 
 impl Span {
     /// The range from `start` up to but without `end`.
+    ///
+    /// ```
+    /// use okx_local_store::{Span, parse_time};
+    ///
+    /// let may = Span::new(parse_time("2024-05-01")?, parse_time("2024-06-01")?);
+    /// assert_eq!(may.to_string(), "[2024-05-01T00:00:00Z, 2024-06-01T00:00:00Z)");
+    /// # Ok::<(), okx_local_store::TimeError>(())
+    /// ```
+    #[must_use]
     pub const fn new(start: Millis, end: Millis) -> Span {
         Span { start, end }
     }
 
     /// Whether nothing is inside.
+    ///
+    /// ```
+    /// use okx_local_store::Span;
+    ///
+    /// assert!(Span::new(60_000, 60_000).is_empty() && Span::new(60_000, 0).is_empty());
+    /// ```
+    #[must_use]
     pub fn is_empty(self) -> bool {
         self.start >= self.end
     }
 
     /// Whether `at` is inside.
+    ///
+    /// ```
+    /// use okx_local_store::Span;
+    ///
+    /// let minute = Span::new(0, 60_000);
+    /// assert!(minute.contains(0) && !minute.contains(60_000));
+    /// ```
+    #[must_use]
     pub fn contains(self, at: Millis) -> bool {
         self.start <= at && at < self.end
     }
 
     /// What both ranges hold; maybe empty.
+    ///
+    /// ```
+    /// use okx_local_store::Span;
+    ///
+    /// let (this, that) = (Span::new(0, 60_000), Span::new(30_000, 90_000));
+    /// assert_eq!(this.intersection(that), Span::new(30_000, 60_000));
+    /// assert!(this.intersection(Span::new(60_000, 90_000)).is_empty());
+    /// ```
+    #[must_use]
     pub fn intersection(self, other: Span) -> Span {
         Span::new(self.start.max(other.start), self.end.min(other.end))
     }

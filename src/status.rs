@@ -122,6 +122,7 @@ pub struct SeriesStatus {
 
 /// How the newest rows of a series come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Via {
     /// By the stream.
     Stream,

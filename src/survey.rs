@@ -12,7 +12,7 @@ use crate::store::read::Reader;
 use crate::store::{StoreError, file_path};
 use crate::time::{Millis, format_time};
 
-/// Where a missing range lies.
+/// Where a missing range lies. There is no fourth place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -26,6 +26,7 @@ pub enum Kind {
 
 /// A half-open range of open times and how many bars open in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Range {
     /// The range.
     pub span: Span,
@@ -41,6 +42,7 @@ impl Range {
 
 /// A range whose bars are not stored, though the exchange may have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct MissingRange {
     /// Where it lies.
     pub kind: Kind,
@@ -51,6 +53,7 @@ pub struct MissingRange {
 
 /// A range in which the exchange was seen to have no bars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct EmptyRange {
     /// The range.
     #[serde(flatten)]

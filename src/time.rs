@@ -11,8 +11,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
-/// Milliseconds: a point in time counted from the Unix epoch (UTC), or a length of time.
-/// Lengths carry `_ms` in their name, or are one of the constants below.
+/// Milliseconds: a point in time counted from the Unix epoch (UTC), or a length of time, whose
+/// name ends in `_ms`.
 pub type Millis = i64;
 
 /// One second.
@@ -205,8 +205,13 @@ impl std::error::Error for TimeError {}
 /// Reads a time as people and scripts write it: a date (its midnight, UTC), RFC 3339, or Unix
 /// milliseconds.
 ///
+/// # Errors
+///
+/// It is nothing of these, or before 1970 or after the year 9999. A small number, which far more
+/// likely counts seconds, is refused too.
+///
 /// ```
-/// use okx_local_store::time::parse_time;
+/// use okx_local_store::parse_time;
 ///
 /// assert_eq!(parse_time("2024-05-01"), parse_time("2024-05-01T02:00:00+02:00"));
 /// assert_eq!(parse_time("1714521600000"), Ok(1_714_521_600_000));
@@ -228,8 +233,12 @@ pub fn parse_time(text: &str) -> Result<Millis, TimeError> {
 /// Writes a time as `2024-05-01T00:00:00Z`, with milliseconds only where there are any.
 ///
 /// ```
-/// assert_eq!(okx_local_store::time::format_time(1_714_521_600_000), "2024-05-01T00:00:00Z");
+/// use okx_local_store::format_time;
+///
+/// assert_eq!(format_time(1_714_521_600_000), "2024-05-01T00:00:00Z");
+/// assert_eq!(format_time(1_714_521_600_001), "2024-05-01T00:00:00.001Z");
 /// ```
+#[must_use]
 pub fn format_time(at: Millis) -> String {
     let stamp = format_stamp(at);
     match stamp.strip_suffix(".000Z") {

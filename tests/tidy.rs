@@ -292,6 +292,50 @@ fn check_lengths(source: &Source, found: &mut Vec<String>) {
     }
 }
 
+/// What `src/lib.rs` exports: names, with the modules at the top of `src` that define them.
+fn exports(lib: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for export in lib.split("\npub use crate::").skip(1) {
+        let export = export.split(';').next().unwrap_or_default();
+        let (module, rest) = export.split_once("::").unwrap();
+        let names = rest.rsplit("::").next().unwrap_or_default();
+        let names = names.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let names = names.filter(|name| !name.is_empty());
+        found.extend(names.map(|name| (module.to_owned(), name.to_owned())));
+    }
+    found
+}
+
+/// The exported functions and methods of a file of which the documentation has no example.
+fn without_example(source: &Source, exports: &[(String, String)]) -> Vec<String> {
+    let is_exported = |name: &str| {
+        exports.iter().any(|(module, it)| Some(module.as_str()) == source.module() && it == name)
+    };
+    let name = |text: &str| {
+        let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        text[..end.unwrap_or(text.len())].to_owned()
+    };
+    let (mut found, mut in_exported) = (Vec::new(), false);
+    for (number, line) in source.code() {
+        if indent(line) == 0 {
+            in_exported = line.strip_prefix("impl ").is_some_and(|rest| is_exported(&name(rest)));
+        }
+        let item = line.trim().strip_prefix("pub ").map(|item| item.trim_start_matches("const "));
+        let Some(function) = item.and_then(|item| item.strip_prefix("fn ")).map(name) else {
+            continue;
+        };
+        let above = source.lines[..number - 1].iter().rev().map(|line| line.trim());
+        let above: Vec<&str> = above.take_while(|line| line.starts_with(['/', '#'])).collect();
+        let is_shown = if indent(line) == 0 { is_exported(&function) } else { in_exported };
+        let sound = above.contains(&"#[doc(hidden)]") || above.contains(&"/// ```");
+        if is_shown && !sound {
+            let path = &source.path;
+            found.push(format!("{path}:{number}: {function} has no example, use a doc-test"));
+        }
+    }
+    found
+}
+
 fn check(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
     check_layers(source, &mut found);
@@ -355,6 +399,41 @@ fn the_sources_keep_the_house_rules() {
     }
     let found: Vec<String> = sources.iter().flat_map(check).collect();
     assert!(found.is_empty(), "{} violations:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn what_is_public_is_shown_with_an_example() {
+    let (lib, sources) = (read("src/lib.rs"), sources());
+    let exports = exports(&lib);
+    for module in lib.split("\npub mod ").skip(1).filter_map(|rest| rest.split(';').next()) {
+        let hidden = format!("#[doc(hidden)]\npub mod {module};");
+        assert!(lib.contains(&hidden), "src/lib.rs shows all of `{module}`, use `pub use`");
+    }
+    for (module, name) in &exports {
+        let own = sources.iter().filter(|source| source.module() == Some(module));
+        let kinds = ["struct", "enum", "type", "fn"].map(|kind| format!("pub {kind} {name}"));
+        let mut lines = own.flat_map(Source::code);
+        let is_there = lines.any(|(_, line)| kinds.iter().any(|kind| line.starts_with(kind)));
+        assert!(
+            is_there,
+            "src/lib.rs exports {name} of `{module}`, use the module that defines it"
+        );
+    }
+    let found: Vec<String> = sources.iter().flat_map(|it| without_example(it, &exports)).collect();
+    assert!(found.is_empty(), "{} violations:\n{}", found.len(), found.join("\n"));
+
+    // A check that finds nothing anywhere checks nothing.
+    let method = "//!\nimpl Bar {\n    /// Its name.\n    pub fn name(self) {}\n}\n";
+    let function = "//!\n/// Reads a time.\n#[must_use]\npub fn parse_time() {}\n";
+    for (path, text, expected) in [
+        ("src/bar.rs", method, vec!["src/bar.rs:4: name has no example, use a doc-test"]),
+        ("src/time.rs", function, vec!["src/time.rs:4: parse_time has no example, use a doc-test"]),
+        ("src/plan.rs", method, vec![]),
+        ("src/bar.rs", &method.replace("/// Its name.", "#[doc(hidden)]"), vec![]),
+        ("src/bar.rs", &method.replace("/// Its name.", "/// ```"), vec![]),
+    ] {
+        assert_eq!(without_example(&Source::new(path, text), &exports), expected);
+    }
 }
 
 #[test]

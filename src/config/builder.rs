@@ -129,90 +129,219 @@ impl InstrumentConfig {
 /// Each method sets the key of its name; the fields of [`Config`] tell what it is.
 impl ConfigBuilder {
     /// Adds an instrument to be mirrored.
+    ///
+    /// ```
+    /// use okx_local_store::{Config, InstrumentConfig};
+    ///
+    /// let btc = InstrumentConfig::new("BTC-USDT".parse()?);
+    /// let config = Config::builder("candles").instrument(btc.clone()).build()?;
+    /// assert_eq!(config.instruments, [btc.clone()]);
+    /// let twice = Config::builder("candles").instrument(btc.clone()).instrument(btc).build();
+    /// assert!(twice.is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn instrument(mut self, instrument: InstrumentConfig) -> ConfigBuilder {
         self.config.instruments.push(instrument);
         self
     }
 
     /// Chooses the exchange's hosts.
+    ///
+    /// ```
+    /// use okx_local_store::{Config, Region};
+    ///
+    /// let config = Config::builder("candles").region(Region::Eea).build()?;
+    /// assert_eq!(config.rest_url(), "https://eea.okx.com");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn region(mut self, region: Region) -> ConfigBuilder {
         self.config.region = region;
         self
     }
 
     /// Another REST address, such as that of an exchange for tests: `http://127.0.0.1:8080`.
+    ///
+    /// ```
+    /// use okx_local_store::Config;
+    ///
+    /// let config = Config::builder("candles").rest_url("http://127.0.0.1:8080").build()?;
+    /// assert_eq!(config.rest_url(), "http://127.0.0.1:8080");
+    /// let open = Config::builder("candles").rest_url("http://example.com").build();
+    /// assert!(open.is_err(), "without encryption only this machine may be asked");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn rest_url(mut self, url: impl Into<String>) -> ConfigBuilder {
         self.config.rest_url = Some(url.into());
         self
     }
 
     /// Another address of the stream: `ws://127.0.0.1:8080`.
+    ///
+    /// ```
+    /// use okx_local_store::Config;
+    ///
+    /// let config = Config::builder("candles").ws_url("ws://127.0.0.1:8080").build()?;
+    /// assert_eq!(config.ws_url(), "ws://127.0.0.1:8080");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn ws_url(mut self, url: impl Into<String>) -> ConfigBuilder {
         self.config.ws_url = Some(url.into());
         self
     }
 
     /// Roots of trust in place of the built-in ones, in PEM form.
+    ///
+    /// ```
+    /// use okx_local_store::Config;
+    ///
+    /// let config = Config::builder("candles").ca_file("/etc/ssl/roots.pem").build()?;
+    /// assert!(config.ca_file.is_some_and(|file| file.ends_with("roots.pem")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn ca_file(mut self, file: impl Into<PathBuf>) -> ConfigBuilder {
         self.config.ca_file = Some(file.into());
         self
     }
 
     /// Whether to use demo trading.
+    ///
+    /// ```
+    /// use okx_local_store::Config;
+    ///
+    /// let config = Config::builder("candles").sandbox(true).build()?;
+    /// assert_eq!(config.ws_url(), "wss://wspap.okx.com");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn sandbox(mut self, sandbox: bool) -> ConfigBuilder {
         self.config.sandbox = sandbox;
         self
     }
 
     /// Requests in a minute over all endpoints; 0: only the exchange's own limits hold.
+    ///
+    /// ```
+    /// use okx_local_store::Config;
+    ///
+    /// let config = Config::builder("candles").rate_limit_per_minute(60).build()?;
+    /// assert_eq!(config.rate_limit_per_minute, 60);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn rate_limit_per_minute(mut self, requests: u32) -> ConfigBuilder {
         self.config.rate_limit_per_minute = requests;
         self
     }
 
     /// The number of requests that are under way together, 1 to 16.
+    ///
+    /// ```
+    /// use okx_local_store::Config;
+    ///
+    /// let config = Config::builder("candles").max_concurrent_syncs(2).build()?;
+    /// assert_eq!(config.max_concurrent_syncs, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn max_concurrent_syncs(mut self, pollers: usize) -> ConfigBuilder {
         self.config.max_concurrent_syncs = pollers;
         self
     }
 
     /// Whether old history is fetched at once, and not only after the first interval.
+    ///
+    /// ```
+    /// use okx_local_store::Config;
+    ///
+    /// let config = Config::builder("candles").sync_on_startup(false).build()?;
+    /// assert!(!config.sync_on_startup);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn sync_on_startup(mut self, all_history: bool) -> ConfigBuilder {
         self.config.sync_on_startup = all_history;
         self
     }
 
     /// The least time between two commits of running bars to one file, ms.
+    ///
+    /// ```
+    /// use okx_local_store::Config;
+    ///
+    /// let config = Config::builder("candles").commit_interval_ms(1_000).build()?;
+    /// assert_eq!(config.commit_interval_ms, 1_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn commit_interval_ms(mut self, interval_ms: Millis) -> ConfigBuilder {
         self.config.commit_interval_ms = interval_ms;
         self
     }
 
     /// How fresh bars come, for instruments that do not say otherwise.
+    ///
+    /// ```
+    /// use okx_local_store::{Config, RealtimeMode};
+    ///
+    /// let config = Config::builder("candles").realtime_mode(RealtimeMode::Polling).build()?;
+    /// assert_eq!(config.realtime_mode, RealtimeMode::Polling);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn realtime_mode(mut self, mode: RealtimeMode) -> ConfigBuilder {
         self.config.realtime_mode = mode;
         self
     }
 
     /// Whether the stream may be used at all.
+    ///
+    /// ```
+    /// use okx_local_store::Config;
+    ///
+    /// let config = Config::builder("candles").enable_websocket(false).build()?;
+    /// assert!(!config.enable_websocket);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn enable_websocket(mut self, enabled: bool) -> ConfigBuilder {
         self.config.enable_websocket = enabled;
         self
     }
 
     /// Whether polling takes over while the stream is lost.
+    ///
+    /// ```
+    /// use okx_local_store::Config;
+    ///
+    /// let config = Config::builder("candles").websocket_fallback_enabled(false).build()?;
+    /// assert!(!config.websocket_fallback_enabled);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn websocket_fallback_enabled(mut self, enabled: bool) -> ConfigBuilder {
         self.config.websocket_fallback_enabled = enabled;
         self
     }
 
-    /// The stream's connection; begin with the default: `Config::builder(…)` has it.
+    /// Changes what is to be otherwise of the stream's connection.
+    ///
+    /// ```
+    /// use okx_local_store::{Config, WebsocketConfig};
+    ///
+    /// let patient = |stream: &mut WebsocketConfig| stream.connection_timeout_ms = 30_000;
+    /// let config = Config::builder("candles").websocket(patient).build()?;
+    /// assert_eq!(config.websocket.connection_timeout_ms, 30_000);
+    /// assert_eq!(config.websocket.ping_interval_ms, 20_000, "the rest keeps its defaults");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn websocket(mut self, change: impl FnOnce(&mut WebsocketConfig)) -> ConfigBuilder {
         change(&mut self.config.websocket);
         self
     }
 
-    /// When to leave the stream alone for a while.
+    /// Changes when to leave the stream alone for a while.
+    ///
+    /// ```
+    /// use okx_local_store::Config;
+    ///
+    /// let config = Config::builder("candles")
+    ///     .circuit_breaker(|breaker| breaker.failure_threshold = 10)
+    ///     .build()?;
+    /// assert_eq!(config.circuit_breaker.failure_threshold, 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn circuit_breaker(mut self, change: impl FnOnce(&mut CircuitBreaker)) -> ConfigBuilder {
         change(&mut self.config.circuit_breaker);
         self
@@ -223,6 +352,16 @@ impl ConfigBuilder {
     /// # Errors
     ///
     /// [`ConfigError::Built`] names every key that is out of its bounds.
+    ///
+    /// ```
+    /// use okx_local_store::{Config, ConfigError, Error};
+    ///
+    /// let wrong = Config::builder("candles").commit_interval_ms(0).max_concurrent_syncs(0);
+    /// match wrong.build() {
+    ///     Err(Error::Config(ConfigError::Built(refusals))) => assert_eq!(refusals.len(), 2),
+    ///     other => unreachable!("both are refused: {other:?}"),
+    /// }
+    /// ```
     pub fn build(self) -> Result<Config, crate::error::Error> {
         self.config.checked()?;
         Ok(self.config)

@@ -11,6 +11,7 @@ const REFUSALS_SHOWN: usize = 10;
 
 /// One thing in a file that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct Refusal {
     /// The line, counted from 1.
     pub line: usize,
@@ -20,6 +21,7 @@ pub struct Refusal {
 
 /// A configuration that cannot be used. All are the user's to mend: exit code 2.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// A file that was named by the second is not there.
     NoFile(PathBuf, &'static str),

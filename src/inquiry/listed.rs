@@ -44,7 +44,8 @@ pub fn check_listed(
     let known = listings(&mut inquirer, kind_of(instrument)).unwrap_or_default();
     let names = known.iter().map(|listing| listing.instrument.as_str());
     let near = nearest(instrument.as_str(), names).map(str::to_owned);
-    Err(Error::NotListed { instrument: instrument.clone(), refusal, near })
+    let (instrument, refusal) = (instrument.clone(), refusal.to_string());
+    Err(Error::NotListed { instrument, refusal, near })
 }
 
 /// The kind that a name looks like.

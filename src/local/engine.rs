@@ -50,8 +50,8 @@ pub struct Progress {
     pub error: Option<String>,
 }
 
-impl From<&LineView> for Progress {
-    fn from(line: &LineView) -> Progress {
+impl Progress {
+    fn of(line: &LineView) -> Progress {
         Progress {
             series: line.series.clone(),
             new_bars: line.closed,
@@ -270,8 +270,7 @@ impl OkxLocalStore {
     /// It may begin before the engine is started, and ends when that stops.
     ///
     /// ```no_run
-    /// use okx_local_store::time::format_time;
-    /// use okx_local_store::{OkxLocalStore, Updates};
+    /// use okx_local_store::{OkxLocalStore, Updates, format_time};
     ///
     /// fn main() -> Result<(), Box<dyn std::error::Error>> {
     ///     let store = OkxLocalStore::create_default_store(&["BTC-USDT"])?;
@@ -337,7 +336,7 @@ impl OkxLocalStore {
 }
 
 fn progress(view: &View) -> Vec<Progress> {
-    view.lines.iter().map(Progress::from).collect()
+    view.lines.iter().map(Progress::of).collect()
 }
 
 fn setup(config: &Config) -> Result<Setup, Error> {

@@ -59,7 +59,7 @@ impl Query {
     /// ```
     /// # let (_folder, store) =
     /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples/sample.in"));
-    /// use okx_local_store::store::query::Selection;
+    /// use okx_local_store::Selection;
     ///
     /// let (btc, minute) = ("BTC-USDT".parse()?, "1m".parse()?);
     /// let returns = store.query().calculate_returns(&btc, minute, Selection::Days(1))?;
@@ -121,7 +121,7 @@ impl Query {
     /// ```
     /// # let (_folder, store) =
     /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples/sample.in"));
-    /// use okx_local_store::time::parse_time;
+    /// use okx_local_store::parse_time;
     ///
     /// let at = parse_time("2024-05-01T01:30:30Z")?;
     /// let price = store.query().price_at_time(&"BTC-USDT".parse()?, "1m".parse()?, at)?;
@@ -154,7 +154,7 @@ impl Query {
     /// ```
     /// # let (_folder, store) =
     /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples/sample.in"));
-    /// use okx_local_store::time::parse_time;
+    /// use okx_local_store::parse_time;
     ///
     /// let (btc, day) = ("BTC-USDT".parse()?, parse_time("2024-05-01")?);
     /// let summary = store.query().daily_summary(&btc, "1m".parse()?, day)?.expect("it is stored");

@@ -18,8 +18,21 @@ pub const EVERYTHING: Span = Span::new(-1, Millis::MAX);
 const COLUMNS: &str =
     "ts, open, high, low, close, volume, volume_ccy, volume_quote, confirmed, source, updated_at";
 
-/// Which candles of a series are asked for.
+/// Which candles of a series are asked for. The default is all that are stored.
+///
+/// ```
+/// # let (_folder, store) =
+/// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples/sample.in"));
+/// use okx_local_store::Selection;
+///
+/// let (btc, minute) = ("BTC-USDT".parse()?, "1m".parse()?);
+/// let returns = |wanted| store.query().calculate_returns(&btc, minute, wanted);
+/// assert_eq!(returns(Selection::default())?, returns(Selection::Days(1))?);
+/// assert_eq!(returns(Selection::Newest(3))?.len(), 1, "of three rows one runs, one is first");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Selection {
     /// So many of the newest rows, the running bar among them.
     Newest(u32),

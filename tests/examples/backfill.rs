@@ -8,9 +8,8 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use okx_local_store::bar::Bar;
-use okx_local_store::instrument::Instrument;
-use okx_local_store::{Config, InstrumentConfig, OkxLocalStore, RealtimeMode, Remedy, Wanted};
+use okx_local_store::{Bar, Config, Instrument, InstrumentConfig};
+use okx_local_store::{OkxLocalStore, RealtimeMode, Remedy, Wanted};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args().nth(1).unwrap_or_else(|| "candles".to_owned());

@@ -7,9 +7,7 @@ use std::error::Error;
 use std::io::Write;
 use std::path::Path;
 
-use okx_local_store::store::query::Selection;
-use okx_local_store::time::{format_time, parse_time};
-use okx_local_store::{OkxLocalStore, Return};
+use okx_local_store::{OkxLocalStore, Return, Selection, format_time, parse_time};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let file = std::env::args().nth(1).unwrap_or_else(|| "config.json".to_owned());

@@ -8,8 +8,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use okx_local_store::time::format_time;
-use okx_local_store::{OkxLocalStore, SubscriptionError, Updates};
+use okx_local_store::{OkxLocalStore, SubscriptionError, Updates, format_time};
 
 /// How long a bar is waited for before the state of things is told.
 const QUIET: Duration = Duration::from_secs(20);

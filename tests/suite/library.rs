@@ -112,7 +112,7 @@ fn wait_for(what: &str, mut met: impl FnMut() -> bool) {
 }
 
 /// The next candle, which has to come.
-fn next(subscription: &Subscription) -> okx_local_store::candle::Candle {
+fn next(subscription: &Subscription) -> okx_local_store::Candle {
     let candle = subscription.recv_within(LONG).expect("because the engine runs");
     candle.unwrap_or_else(|| panic!("waited {LONG:?} in vain for a candle"))
 }
