@@ -323,6 +323,7 @@ mod tests {
         let calm = audience.subscribe(series("BTC-USDT"), Updates::Closed, since(0));
         audience.dismiss();
         assert_eq!(calm.recv(), Err(SubscriptionError::Stopped));
+        assert_eq!(calm.recv_within(Duration::MAX), Err(SubscriptionError::Stopped));
     }
 
     #[test]

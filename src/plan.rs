@@ -87,7 +87,10 @@ impl Wanted {
                 let start = grid.floor((now - Millis::from(days) * DAY).max(0));
                 Span::new(start, closed_end)
             }
-            Wanted::Range(span) => Span::new(grid.ceil(span.start), span.end.min(closed_end)),
+            // The exchange knows no time before the epoch.
+            Wanted::Range(span) => {
+                Span::new(grid.ceil(span.start.max(0)), span.end.min(closed_end))
+            }
         }
     }
 }

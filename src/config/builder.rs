@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::config::{
-    CircuitBreaker, Config, ConfigError, InstrumentConfig, RealtimeMode, Region, WebsocketConfig,
-    check,
+    CircuitBreaker, Config, ConfigError, InstrumentConfig, RealtimeMode, Refusal, Region,
+    WebsocketConfig, check,
 };
 use crate::time::{Millis, SECOND};
 
@@ -50,7 +50,7 @@ impl Config {
     /// ```
     pub fn builder(data_dir: impl AsRef<Path>) -> ConfigBuilder {
         let data_dir = data_dir.as_ref();
-        // It fails for the empty path alone, which then is refused as any folder that is none.
+        // It fails for the empty path alone, which `build` refuses.
         let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
         let config = Config::builtin(data_dir.join("config.json"));
         ConfigBuilder { config: Config { data_dir, instruments: Vec::new(), ..config } }
@@ -59,13 +59,29 @@ impl Config {
     /// Checks it by the rules of a file, whoever has made or changed it.
     pub(crate) fn checked(&self) -> Result<(), ConfigError> {
         let text = self.to_json().to_string();
-        match check::config(&self.file, &text, None) {
-            Err(ConfigError::Refused(_, refusals)) => Err(ConfigError::Built(refusals)),
-            checked => checked.map(drop),
-        }
+        let mut refusals = match check::config(&self.file, &text, None) {
+            Err(ConfigError::Refused(_, refusals)) => refusals,
+            checked => checked.map(|_| Vec::new())?,
+        };
+        refusals.extend(self.no_paths());
+        if refusals.is_empty() { Ok(()) } else { Err(ConfigError::Built(refusals)) }
     }
 
-    /// What a file would say. Paths are left out: they need no check, and may be no text.
+    /// The paths that lead nowhere. An empty one would mean the current folder.
+    fn no_paths(&self) -> impl Iterator<Item = Refusal> {
+        let data_dir = ("data_dir", Some(&self.data_dir));
+        let paths =
+            [data_dir, ("ca_file", self.ca_file.as_ref()), ("log_file", self.log_file.as_ref())];
+        let is_none = |path: &Path| {
+            path.as_os_str().is_empty() || path.as_os_str().as_encoded_bytes().contains(&0)
+        };
+        paths.into_iter().filter_map(move |(key, path)| {
+            let path = path.filter(|path| is_none(path))?;
+            Some(Refusal { line: 1, problem: format!("{key}: {path:?} is refused: give a path") })
+        })
+    }
+
+    /// What a file would say, but for the paths, which may be no text.
     fn to_json(&self) -> Value {
         let seconds = |length_ms: Millis| length_ms as f64 / SECOND as f64;
         let WebsocketConfig { enable_compression, buffer_size, .. } = self.websocket;
@@ -370,8 +386,12 @@ impl ConfigBuilder {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::config::Refusal;
+    use crate::bar::Bar;
+    use crate::config::{HISTORY_DAYS, SYNC_INTERVAL_SECONDS};
+    use crate::wire::wild;
 
     #[test]
     fn what_is_built_says_what_a_file_says() {
@@ -383,10 +403,53 @@ mod tests {
         assert_eq!(read, Config { is_builtin: false, ..config });
     }
 
+    proptest! {
+        /// A program's numbers come from anywhere.
+        #[test]
+        fn no_number_is_beyond_a_verdict(
+            numbers in prop::array::uniform8(wild::number()),
+            counts in any::<(u32, u32, u32, usize, usize)>(),
+            bars in prop::collection::vec(0..25_usize, 0..4),
+        ) {
+            let [interval, commit, heartbeat, ping, time_out, age, base, recovery] = numbers;
+            let (rate, days, attempts, pollers, buffer) = counts;
+            let mut btc = InstrumentConfig::new("BTC-USDT".parse().unwrap());
+            btc.timeframes = bars.iter().filter_map(|&at| Bar::all().nth(at)).collect();
+            (btc.sync_interval_ms, btc.max_history_days) = (interval, days);
+            let built = Config::builder("candles")
+                .instrument(btc)
+                .rate_limit_per_minute(rate)
+                .max_concurrent_syncs(pollers)
+                .commit_interval_ms(commit)
+                .websocket(|stream| {
+                    stream.max_reconnect_attempts = attempts;
+                    stream.heartbeat_interval_ms = heartbeat;
+                    stream.ping_interval_ms = ping;
+                    stream.connection_timeout_ms = time_out;
+                    stream.max_connection_age_ms = age;
+                    stream.reconnect_delay_base_ms = base;
+                    stream.reconnect_delay_max_ms = base;
+                    stream.buffer_size = buffer;
+                })
+                .circuit_breaker(|breaker| {
+                    breaker.failure_threshold = attempts;
+                    breaker.recovery_timeout_ms = recovery;
+                })
+                .build();
+            if let Ok(config) = built {
+                prop_assert!(SYNC_INTERVAL_SECONDS.contains(&(interval / SECOND)));
+                prop_assert!(HISTORY_DAYS.contains(&i64::from(days)) && !bars.is_empty());
+                prop_assert!((1..=60_000).contains(&config.commit_interval_ms));
+            }
+        }
+    }
+
     #[test]
     fn what_a_file_may_not_say_nobody_builds() {
         type Change = fn(&mut Config);
-        let cases: [(&str, Change); 8] = [
+        let cases: [(&str, Change); 10] = [
+            ("data_dir", |config| config.data_dir = PathBuf::new()),
+            ("ca_file", |config| config.ca_file = Some("roots\0.pem".into())),
             ("rest_url", |config| config.rest_url = Some("http://example.com".into())),
             ("commit_interval_ms", |config| config.commit_interval_ms = 0),
             ("websocket_config.ping_interval", |c| c.websocket.ping_interval_ms = 30 * SECOND),

@@ -13,7 +13,7 @@ const REFUSALS_SHOWN: usize = 10;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// The line, counted from 1.
+    /// The line, counted from 1; it means nothing where a program has built it.
     pub line: usize,
     /// What is wrong, beginning with the path of the key where there is one.
     pub problem: String,

@@ -169,12 +169,13 @@ impl Query {
         at: Millis,
     ) -> Result<Option<DailySummary>, Error> {
         let why = "bars do not divide a day of UTC: give 4H or less, 6Hutc, 12Hutc or 1Dutc";
-        let start = at.div_euclid(DAY).saturating_mul(DAY);
-        let day = Span::new(start, start.saturating_add(DAY));
         let grid = bar.grid();
-        if !(grid.opens_at(day.start) && grid.next(day.end - 1) == day.end) {
+        // What divides the first day of all divides every other.
+        if !(grid.opens_at(0) && grid.next(DAY - 1) == DAY) {
             return Err(Error::Unfit { bar, why });
         }
+        let start = at.div_euclid(DAY).saturating_mul(DAY);
+        let day = Span::new(start, start.saturating_add(DAY));
         self.ask(instrument, bar, |reader| {
             let _snapshot = reader.snapshot()?;
             let complete = reader.coverage(bar)?.spans().covers(day);

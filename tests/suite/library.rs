@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use okx_local_store::lock::Lock;
 use okx_local_store::time::{HOUR, format_time};
 use okx_local_store::{Config, Error, InstrumentConfig, OkxLocalStore, Remedy, Subscription};
-use okx_local_store::{SubscriptionError, Updates, Wanted};
+use okx_local_store::{Span, SubscriptionError, Updates, Wanted};
 use tempfile::TempDir;
 
 use crate::exchange::{Exchange, Listed};
@@ -190,6 +190,47 @@ fn without_an_engine_history_is_fetched_by_whoever_asks() {
     assert!(matches!(store.sync_now(&nobody), Err(Error::NotConfigured { .. })));
     assert!(matches!(store.query().latest_candle(&nobody, minute), Err(Error::Unknown { .. })));
     assert!(matches!(store.add_symbol(&nobody, &[]), Err(Error::NotListed { .. })));
+}
+
+#[test]
+fn history_may_be_wanted_however_far() {
+    let exchange =
+        Exchange::builder().synthetic("BTC-USDT", Listed::days(3)).clock(T0).speed(0.0).start();
+    let (dir, store) = built(&exchange, &["1H"]);
+    let (btc, hour) = ("BTC-USDT".parse().unwrap(), "1H".parse().unwrap());
+    let range = |start, end| Wanted::Range(Span::new(start, end));
+    for wanted in [
+        Wanted::Days(0),
+        range(i64::MAX, i64::MIN),
+        range(T0 + 9 * HOUR, i64::MAX),
+        range(i64::MIN, 0),
+        range(i64::MIN, i64::MIN),
+        range(T0 - HOUR, i64::MAX),
+        range(i64::MIN, i64::MAX),
+        Wanted::Days(u32::MAX),
+    ] {
+        let fetched = store.backfill(&btc, hour, wanted, |_| ControlFlow::Continue(()));
+        let fetched = fetched.unwrap_or_else(|error| panic!("{wanted:?}: {error}"));
+        assert!(fetched.done && fetched.missing == 0, "{wanted:?}: {fetched:?}");
+    }
+    assert_equals(dir.path(), &exchange, &series("BTC-USDT", "1H"), 3, T0);
+}
+
+#[test]
+fn a_store_of_nothing_starts_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config::builder(dir.path()).rest_url("http://127.0.0.1:1").build().unwrap();
+    let store = OkxLocalStore::with_config(config).unwrap();
+    store.start().unwrap();
+    assert!(store.status().instruments.is_empty());
+    assert!(store.market_overview().unwrap().is_empty());
+    let btc = "BTC-USDT".parse().unwrap();
+    assert!(matches!(store.detect_gaps(&btc), Err(Error::Unknown { .. })));
+    assert!(matches!(store.remove_symbol(&btc), Err(Error::NotConfigured { .. })));
+    store.stop().unwrap();
+    for no_folder in ["", "\0"] {
+        assert!(Config::builder(no_folder).build().is_err(), "{no_folder:?} is a folder");
+    }
 }
 
 #[test]
