@@ -6,7 +6,7 @@ use crate::span::Span;
 use crate::time::Millis;
 
 /// The simple return of one bar: how its close differs from the close of the bar before, as a share
-/// of that.
+/// of that. [`calculate_returns`](crate::Query::calculate_returns) gives them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Return {
@@ -28,7 +28,8 @@ pub(crate) fn returns(grid: Grid, candles: &[Candle]) -> Vec<Return> {
     neighbours.collect()
 }
 
-/// How much the returns of a series scatter.
+/// How much the returns of a series scatter:
+/// [`calculate_volatility`](crate::Query::calculate_volatility) gives it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Volatility {
@@ -69,7 +70,8 @@ pub(crate) fn volatility(bar: Bar, returns: &[Return]) -> Option<Volatility> {
     (returns.len() >= 2).then_some(Volatility { per_bar, returns: returns.len(), bar })
 }
 
-/// One day, from 00:00 UTC to the next, summed up from its closed bars.
+/// One day, from 00:00 UTC to the next, summed up from its closed bars:
+/// [`daily_summary`](crate::Query::daily_summary) gives it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct DailySummary {

@@ -18,7 +18,7 @@ use crate::time::Millis;
 /// Candles that wait for a reader: half a day of minutes, or some minutes of a bar that runs.
 const WAITING_MAX: usize = 1_024;
 
-/// Which candles of a series a subscription brings.
+/// Which candles of a series a [`Subscription`] brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Updates {
@@ -54,9 +54,24 @@ impl fmt::Display for SubscriptionError {
 
 impl std::error::Error for SubscriptionError {}
 
-/// The candles of one series as they are stored: a bounded channel. Dropped, it is over.
+/// The candles of one series as they are stored: a bounded channel, which
+/// [`subscribe`](crate::OkxLocalStore::subscribe) gives. Dropped, it is over.
 ///
 /// As an iterator it waits for each, and ends with the subscription.
+///
+/// ```
+/// # let (_folder, store) =
+/// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples/sample.in"));
+/// use okx_local_store::Updates;
+///
+/// let minutes = store.subscribe(&"BTC-USDT".parse()?, "1m".parse()?, Updates::Closed);
+/// # drop(store);
+/// for minute in minutes {
+///     println!("{} {}", minute.ts, minute.close);
+/// }
+/// println!("the engine has stopped, or this was too slow");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "dropped, it is over"]
 pub struct Subscription {

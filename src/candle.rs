@@ -6,6 +6,18 @@ use crate::time::Millis;
 ///
 /// What the volumes count depends on the instrument: see the fields. These are all of the
 /// exchange's columns, so a candle can be made and taken apart by anybody.
+///
+/// ```
+/// # let (_folder, store) =
+/// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples/sample.in"));
+/// use okx_local_store::Candle;
+///
+/// let candles = store.query().recent_candles(&"BTC-USDT".parse()?, "1m".parse()?, 30)?;
+/// let closed: Vec<Candle> = candles.into_iter().filter(|candle| candle.confirmed).collect();
+/// let rising = closed.iter().filter(|candle| candle.close > candle.open).count();
+/// assert_eq!((closed.len(), rising), (29, 29));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candle {
     /// The bar's open time, Unix ms.

@@ -59,7 +59,19 @@ pub const HISTORY_DAYS: RangeInclusive<i64> = 1..=10_000;
 const TIMEFRAMES: [&str; 4] = ["1m", "5m", "1H", "1D"];
 const INSTRUMENTS: [&str; 2] = ["BTC-USDT", "ETH-USDT"];
 
-/// A checked configuration. Paths are absolute.
+/// A checked configuration: [`Config::load`] reads one, [`Config::builder`] makes one. Paths are
+/// absolute. Whoever changes a field has it checked by
+/// [`with_config`](crate::OkxLocalStore::with_config).
+///
+/// ```
+/// use okx_local_store::{Config, OkxLocalStore};
+///
+/// let mut config = Config::builder("candles").build()?;
+/// config.max_concurrent_syncs = 99;
+/// let refused = OkxLocalStore::with_config(config).expect_err("16 are the most");
+/// assert!(refused.to_string().starts_with("max_concurrent_syncs: 99 is refused"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
@@ -142,7 +154,17 @@ pub struct CircuitBreaker {
     pub recovery_timeout_ms: Millis,
 }
 
-/// One element of `instruments`.
+/// One element of `instruments`. [`InstrumentConfig::new`] has the defaults; fields may be changed.
+///
+/// ```
+/// use okx_local_store::{InstrumentConfig, RealtimeMode};
+///
+/// let mut btc = InstrumentConfig::new("BTC-USDT".parse()?);
+/// btc.timeframes = vec!["1m".parse()?, "1h".parse()?];
+/// btc.realtime_source = RealtimeMode::Websocket;
+/// assert_eq!(btc.series().count(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct InstrumentConfig {

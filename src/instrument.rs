@@ -98,6 +98,14 @@ impl FromStr for Instrument {
 }
 
 /// One instrument at one bar: the unit that is planned, fetched and queried.
+///
+/// ```
+/// use okx_local_store::Series;
+///
+/// let series = Series { instrument: "BTC-USDT".parse()?, bar: "1h".parse()? };
+/// assert_eq!(series.to_string(), "BTC-USDT 1H");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Series {
     /// What is traded.

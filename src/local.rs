@@ -26,6 +26,18 @@ pub use engine::Progress;
 ///
 /// Beside a daemon or a command that writes in the same folder a store can be read; what would
 /// write says who is in the way, and what to do.
+///
+/// ```no_run
+/// use okx_local_store::{OkxLocalStore, Selection};
+///
+/// let store = OkxLocalStore::create_default_store(&["BTC-USDT"])?;
+/// let (btc, hour) = ("BTC-USDT".parse()?, "1h".parse()?);
+/// store.sync_now(&btc)?;
+/// for change in store.query().calculate_returns(&btc, hour, Selection::Days(7))? {
+///     println!("{} {:+.2} %", change.ts, 1e2 * change.value);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct OkxLocalStore {
     query: Query,

@@ -9,7 +9,8 @@ use crate::store::StoreError;
 use crate::store::read::Reader;
 use crate::time::{DAY, Millis};
 
-/// One instrument at a glance. What is of 24 hours ends with the newest stored row, whatever the
+/// One instrument at a glance: [`market_overview`](crate::OkxLocalStore::market_overview) gives it.
+/// What is of 24 hours ends with the newest stored row, whatever the
 /// clock says, and is right to within one bar of the length that it was read from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]

@@ -20,7 +20,8 @@ use crate::time::{Millis, format_time};
 /// The word for the mode of an instrument that the engine does not show.
 pub(crate) const UNKNOWN: &str = "unknown";
 
-/// Where everything configured stands. In JSON it is a part of what `okx-store status` tells.
+/// Where everything configured stands: [`status`](crate::OkxLocalStore::status) gives it. In JSON
+/// it is a part of what `okx-store status` tells.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Status {

@@ -65,7 +65,8 @@ pub struct EmptyRange {
     pub next_ask: Millis,
 }
 
-/// What is stored of one series and what is not. The numbers are bars inside the wanted range.
+/// What is stored of one series and what is not: [`detect_gaps`](crate::OkxLocalStore::detect_gaps)
+/// gives it. The numbers are bars inside the wanted range.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SeriesGaps {

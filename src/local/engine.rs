@@ -30,7 +30,8 @@ use crate::steward::Reload;
 use crate::time::Now;
 use crate::view::{LineView, View};
 
-/// How far the fetching of one series is.
+/// How far the fetching of one series is. [`OkxLocalStore::backfill`] tells of it on the way, and
+/// gives what came of it, as [`OkxLocalStore::sync_now`] does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {

@@ -11,7 +11,7 @@ use crate::store::StoreError;
 use crate::store::query::Selection;
 use crate::time::{DAY, Millis};
 
-/// A price, and since when it held.
+/// A price, and since when it held: [`Query::price_at_time`] gives it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Price {
@@ -22,8 +22,9 @@ pub struct Price {
     pub as_of: Millis,
 }
 
-/// How much of a series is stored. The numbers are bars inside the wanted range, as the ledger has
-/// them: [`detect_gaps`](crate::OkxLocalStore::detect_gaps) counts the rows themselves.
+/// How much of a series is stored: [`Query::data_coverage`] gives it. The numbers are bars inside
+/// the wanted range, as the ledger has them: [`detect_gaps`](crate::OkxLocalStore::detect_gaps)
+/// counts the rows themselves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct DataCoverage {
