@@ -13,15 +13,20 @@ use ureq::http::Uri;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, http};
 
-use crate::okx::{Credentials, TIME_PATH};
+use crate::okx::Credentials;
 use crate::proxy::{self, ProxyError};
 use crate::roots::{Roots, RootsError, distrust};
 use crate::time::{MINUTE, Millis, SECOND};
-use crate::wire::{Answer, Plain, Trouble};
+use crate::wire::{Answer, Endpoint, Plain, Trouble};
 
-/// The longest body taken, after gunzip. The longest honest one is the list of instruments, with
-/// about one MiB; a page of candles has 40 KiB.
-const BODY_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The longest body taken, after gunzip. The list of instruments has about one MiB, a page of
+/// candles 40 KiB; each poller's heap keeps what its largest one took, so they are told apart.
+const fn body_bytes_max(endpoint: Endpoint) -> u64 {
+    match endpoint {
+        Endpoint::Instruments => 4 << 20,
+        Endpoint::Candles | Endpoint::History | Endpoint::Time => 512 << 10,
+    }
+}
 
 /// The longest pause that an answer can ask for: a mistaken header must not silence us for days.
 const RETRY_AFTER_MAX: Millis = 5 * MINUTE;
@@ -119,11 +124,12 @@ impl Http {
     /// ```no_run
     /// use okx_local_store::http::{Http, HttpOptions};
     /// use okx_local_store::okx::{Region, TIME_PATH, decode_time};
+    /// use okx_local_store::wire::Endpoint;
     ///
     /// let base_url = Region::Global.rest_url().to_owned();
     /// let options = HttpOptions { base_url, ca_file: None, sandbox: false, credentials: None };
     /// let http = Http::new(&options).unwrap();
-    /// let exchange_now = decode_time(&http.get(TIME_PATH, 0).unwrap()).unwrap();
+    /// let exchange_now = decode_time(&http.get(Endpoint::Time, TIME_PATH, 0).unwrap()).unwrap();
     /// assert!(exchange_now > 0);
     /// ```
     pub fn new(options: &HttpOptions) -> Result<Http, HttpError> {
@@ -162,13 +168,19 @@ impl Http {
     /// request is signed as of `exchange_now`, the exchange's time in Unix ms.
     ///
     /// Every status but a redirect is an answer: what it means is for the venue to say.
-    pub fn get(&self, path: &str, exchange_now: Millis) -> Result<Answer, Trouble> {
+    pub fn get(
+        &self,
+        endpoint: Endpoint,
+        path: &str,
+        exchange_now: Millis,
+    ) -> Result<Answer, Trouble> {
         let mut request = self.agent.get(format!("{}{path}", self.base_url));
         if self.sandbox {
             request = request.header("x-simulated-trading", "1");
         }
         // Who asks for the time does not know it: a signature would be refused for its age.
-        if let Some(credentials) = self.credentials.as_ref().filter(|_| path != TIME_PATH) {
+        if let Some(credentials) = self.credentials.as_ref().filter(|_| endpoint != Endpoint::Time)
+        {
             for (name, value) in credentials.headers(path, exchange_now) {
                 request = request.header(name, value);
             }
@@ -177,7 +189,7 @@ impl Http {
         if response.status().is_redirection() {
             return Err(self.redirected(&response));
         }
-        let body = self.read(response.body_mut())?;
+        let body = self.read(response.body_mut(), body_bytes_max(endpoint))?;
         Ok(Answer {
             host: self.host.clone(),
             status: response.status().as_u16(),
@@ -188,12 +200,12 @@ impl Http {
 
     /// Reads a body. The bound counts what comes out of gunzip: a few KB on the wire can be
     /// gigabytes.
-    fn read(&self, body: &mut Body) -> Result<Vec<u8>, Trouble> {
+    fn read(&self, body: &mut Body, bytes_max: u64) -> Result<Vec<u8>, Trouble> {
         let mut bytes = Vec::new();
-        let read = body.as_reader().take(BODY_BYTES_MAX + 1).read_to_end(&mut bytes);
+        let read = body.as_reader().take(bytes_max + 1).read_to_end(&mut bytes);
         read.map_err(|error| self.broken(error.into()))?;
-        if bytes.len() as u64 > BODY_BYTES_MAX {
-            return Err(Trouble::TooLarge { host: self.host.clone(), bytes_max: BODY_BYTES_MAX });
+        if bytes.len() as u64 > bytes_max {
+            return Err(Trouble::TooLarge { host: self.host.clone(), bytes_max });
         }
         Ok(bytes)
     }
@@ -311,10 +323,14 @@ mod tests {
     }
 
     fn answered(head: &str, body: &[u8]) -> Result<Answer, Trouble> {
+        answered_to(Endpoint::Candles, head, body)
+    }
+
+    fn answered_to(endpoint: Endpoint, head: &str, body: &[u8]) -> Result<Answer, Trouble> {
         let length = body.len();
         let head = format!("HTTP/1.1 {head}\r\nContent-Length: {length}\r\n\r\n");
         let server = serve([head.as_bytes(), body].concat(), false);
-        let answer = Http::new(&options(&server.base_url)).unwrap().get("/x", 0);
+        let answer = Http::new(&options(&server.base_url)).unwrap().get(endpoint, "/x", 0);
         server.request.join().unwrap();
         answer
     }
@@ -344,7 +360,10 @@ mod tests {
     #[test]
     fn a_request_says_who_asks_and_no_more() {
         let server = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(), false);
-        Http::new(&options(&server.base_url)).unwrap().get("/api?a=b&c=d", 0).unwrap();
+        Http::new(&options(&server.base_url))
+            .unwrap()
+            .get(Endpoint::Candles, "/api?a=b&c=d", 0)
+            .unwrap();
         let request = server.request.join().unwrap().to_lowercase();
         assert!(request.starts_with("get /api?a=b&c=d http/1.1\r\n"), "{request}");
         let agent = format!("user-agent: okx-store/{}\r\n", env!("CARGO_PKG_VERSION"));
@@ -354,7 +373,8 @@ mod tests {
 
     #[test]
     fn the_sandbox_and_credentials_show_in_headers() {
-        for (path, signed) in [("/api/v5/market/candles?a=b", true), (TIME_PATH, false)] {
+        for (endpoint, signed) in [(Endpoint::Candles, true), (Endpoint::Time, false)] {
+            let path = "/api/v5/somewhere?a=b";
             let server = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(), false);
             let credentials = Credentials::new("key", "secret", "phrase").unwrap();
             let expected = credentials.headers(path, 1_714_521_600_000);
@@ -363,7 +383,7 @@ mod tests {
             options.credentials = Some(credentials);
             let http = Http::new(&options).unwrap();
             assert!(!format!("{options:?} {http:?}").contains("secret"));
-            http.get(path, 1_714_521_600_000).unwrap();
+            http.get(endpoint, path, 1_714_521_600_000).unwrap();
             let request = server.request.join().unwrap();
             assert!(request.contains("x-simulated-trading: 1\r\n"));
             for (name, value) in expected {
@@ -376,12 +396,16 @@ mod tests {
     #[test]
     fn what_is_zipped_is_unzipped_and_bounded() {
         let bomb = include_bytes!("../fixtures/rest_gzip_bomb.gz");
-        let trouble = answered("200 OK\r\nContent-Encoding: gzip", bomb).unwrap_err();
-        assert!(matches!(trouble, Trouble::TooLarge { bytes_max: BODY_BYTES_MAX, .. }));
-        let plain = vec![b' '; BODY_BYTES_MAX as usize];
-        assert_eq!(answered("200 OK", &plain).unwrap().body.len(), plain.len());
-        let trouble = answered("200 OK", &[plain, vec![b' ']].concat()).unwrap_err();
-        assert!(matches!(trouble, Trouble::TooLarge { .. }));
+        for endpoint in [Endpoint::Candles, Endpoint::Instruments] {
+            let answered = |head: &str, body: &[u8]| answered_to(endpoint, head, body);
+            let most = body_bytes_max(endpoint);
+            let trouble = answered("200 OK\r\nContent-Encoding: gzip", bomb).unwrap_err();
+            assert!(matches!(trouble, Trouble::TooLarge { bytes_max, .. } if bytes_max == most));
+            let plain = vec![b' '; most as usize];
+            assert_eq!(answered("200 OK", &plain).unwrap().body.len(), plain.len());
+            let trouble = answered("200 OK", &[plain, vec![b' ']].concat()).unwrap_err();
+            assert!(matches!(trouble, Trouble::TooLarge { .. }));
+        }
         let why = why(answered("200 OK\r\nContent-Encoding: gzip", b"not zipped").unwrap_err());
         assert!(why.contains("gzip"), "{why}");
     }
@@ -403,7 +427,9 @@ mod tests {
 
     #[test]
     fn what_breaks_on_the_way_is_told() {
-        let get = |server: &Server| Http::new(&options(&server.base_url)).unwrap().get("/x", 0);
+        let get = |server: &Server| {
+            Http::new(&options(&server.base_url)).unwrap().get(Endpoint::Candles, "/x", 0)
+        };
         for (name, wire) in [
             ("nothing", &b""[..]),
             ("half a head", b"HTTP/1.1 200 OK\r\nConte"),
@@ -419,7 +445,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base_url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        let refused = Http::new(&options(&base_url)).unwrap().get("/x", 0).unwrap_err();
+        let refused =
+            Http::new(&options(&base_url)).unwrap().get(Endpoint::Candles, "/x", 0).unwrap_err();
         assert!(why(refused).contains("refused"));
     }
 
@@ -433,7 +460,7 @@ mod tests {
         ] {
             let server = serve(wire.to_vec(), true);
             let http = Http::with_timeouts(&options(&server.base_url), soon).unwrap();
-            let why = why(http.get("/x", 0).unwrap_err());
+            let why = why(http.get(Endpoint::Candles, "/x", 0).unwrap_err());
             assert!(why.contains("too long"), "{why}");
         }
     }
@@ -468,7 +495,7 @@ mod tests {
                 }
             });
             let http = Http::with_timeouts(&options(&base_url), soon).unwrap();
-            let why = why(http.get("/x", 0).unwrap_err());
+            let why = why(http.get(Endpoint::Candles, "/x", 0).unwrap_err());
             assert!(why.contains(told), "{told}: {why}");
             drop(http);
             server.join().unwrap();

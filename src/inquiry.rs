@@ -130,7 +130,8 @@ impl Inquirer {
             let now = self.clock.now();
             self.budget.grant(endpoint, now.local);
             self.grants.record(endpoint, now.local).map_err(InquiryError::Record)?;
-            let result = self.http.get(path, now.exchange).and_then(|answer| decode(&answer));
+            let result =
+                self.http.get(endpoint, path, now.exchange).and_then(|answer| decode(&answer));
             let now = self.clock.now().local;
             self.budget.answered(endpoint, now);
             let trouble = match result {

@@ -14,7 +14,7 @@ use crate::okx;
 use crate::store::file::Entry;
 use crate::store::order::{Batch, Order};
 use crate::time::{Clock, Millis};
-use crate::wire::Trouble;
+use crate::wire::{Endpoint, Trouble};
 
 /// What the supervisor hears.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Poller {
             Job::Time => self.read_clock().map(|()| None),
             Job::Page { series, grid, endpoint, ask } => {
                 let path = okx::page_path(&series, endpoint, ask);
-                let answer = self.http.get(&path, self.clock.now().exchange)?;
+                let answer = self.http.get(endpoint, &path, self.clock.now().exchange)?;
                 let page = okx::decode_page(ask, &answer)?;
                 let at = self.clock.now().exchange;
                 let entry = Entry { bar: series.bar, grid: Some(grid), page, at };
@@ -87,7 +87,7 @@ impl Poller {
     /// Takes the exchange's time for that of the middle of the journey.
     fn read_clock(&self) -> Result<(), Trouble> {
         let left = self.clock.now();
-        let answer = self.http.get(okx::TIME_PATH, left.exchange)?;
+        let answer = self.http.get(Endpoint::Time, okx::TIME_PATH, left.exchange)?;
         let exchange: Millis = okx::decode_time(&answer)?;
         let journey_ms = self.clock.now().local - left.local;
         self.clock.learn(exchange + journey_ms / 2);
