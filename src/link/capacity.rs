@@ -9,6 +9,8 @@ use crate::time::{HOUR, MINUTE, Millis};
 const WAIT_MIN_MS: Millis = 5 * MINUTE;
 /// … and each time it does not fit again after twice as long, up to this.
 const WAIT_MAX_MS: Millis = HOUR;
+/// A try that ended for another reason is made again after this part of the wait.
+const UNTOLD_PART: Millis = 10;
 /// Where it is not known how much fits, this part of what is wanted is asked for at a time.
 const STEPS: usize = 10;
 
@@ -99,6 +101,16 @@ impl Capacity {
         let wait_ms = self.wait_ms();
         if let Some(cap) = &mut self.cap {
             (cap.wait_ms, cap.until) = (wait_ms, Some(now + wait_ms));
+        }
+        wait_ms
+    }
+
+    /// One that tried to ended for another reason, so nothing is known: gives how long it is
+    /// waited now.
+    pub(super) fn untold(&mut self, now: Millis) -> Millis {
+        let wait_ms = self.cap.as_ref().map_or(WAIT_MIN_MS, |cap| cap.wait_ms) / UNTOLD_PART;
+        if let Some(cap) = &mut self.cap {
+            cap.until = Some(now + wait_ms);
         }
         wait_ms
     }

@@ -137,6 +137,7 @@ impl Link {
         if !is_current {
             let pause_ms = match fate {
                 Fate::TooMany if gone.tries_all => self.capacity.full(now),
+                Fate::Broken | Fate::Silent if gone.tries_all => self.capacity.untold(now),
                 Fate::TooMany => FULL_RETRY_MS,
                 Fate::Broken | Fate::Silent => REPLACE_RETRY_MS,
             };

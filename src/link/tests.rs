@@ -533,6 +533,31 @@ fn what_does_not_fit_again_and_again_is_tried_once_an_hour() {
     }
 }
 
+#[test]
+fn a_try_to_hold_more_that_breaks_for_another_reason_is_made_again_soon() {
+    let mut desk = Desk::new();
+    desk.want(&["A-B", "C-D"]);
+    desk.stand(1);
+    desk.push(1, "A-B");
+    desk.ack(1, &["A-B"]);
+    desk.close(1, 4008);
+    desk.wait();
+    desk.stand(2);
+    desk.ack(2, &["A-B"]);
+    desk.push(2, "A-B");
+    assert_eq!(desk.want(&["A-B", "C-D", "E-F"]), ["refused E-F", "dial 3"]);
+    for number in 3..7 {
+        desk.stand(number);
+        assert_eq!(desk.fail(number), [format!("hang up {number}")]);
+        assert_eq!(desk.pass(30 * SECOND - 1), NONE);
+        assert_eq!(desk.pass(1), [format!("dial {}", number + 1)]);
+    }
+    assert_eq!(desk.stand(7), ["7: ping", "7: subscribe A-B C-D E-F"]);
+    desk.ack(7, &["A-B", "C-D", "E-F"]);
+    desk.push(7, "A-B");
+    assert_eq!(desk.pass(SECOND), ["hang up 2"]);
+}
+
 /// Else the series would be waited for on the next connection, which never asks for it.
 #[test]
 fn what_does_not_fit_is_refused_anew_after_each_loss() {
