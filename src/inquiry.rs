@@ -78,7 +78,7 @@ impl Inquirer {
         let clock = Clock::start(0);
         let now = clock.now().local;
         let (grants, recent) = Grants::open(&setup.data_dir, now).map_err(InquiryError::Record)?;
-        let mut budget = Budget::new(beside(setup.rate_limit_per_minute), okx::rate);
+        let mut budget = Budget::beside(setup.rate_limit_per_minute, okx::rate);
         budget.restore(&recent, now);
         let random = Random::new(now as u64);
         Ok(Inquirer { http, clock, grants, budget, random, tries: TRIES })
@@ -170,10 +170,4 @@ impl Inquirer {
             let _ = after(Duration::from_millis(wait_ms.min(LOOK_MS) as u64)).recv();
         }
     }
-}
-
-/// The user's limit, less a tenth: whoever takes no lock leaves room for others, who see its
-/// requests a moment later.
-fn beside(per_minute: u32) -> u32 {
-    if per_minute == 0 { 0 } else { (per_minute - per_minute.div_ceil(10)).max(1) }
 }

@@ -5,6 +5,11 @@
 //! longer share a window with the next, however long it was on its way. Over all endpoints, the
 //! user's own `rate_limit_per_minute` holds for any 60 seconds.
 //!
+//! A back-fill would take the whole of the user's minute for hours, and whoever asks for a single
+//! answer beside it would find no room. So history leaves a tenth of it, and those who ask beside
+//! have to themselves what is above that, but for a last twentieth: they hear of the grants of
+//! others a moment late.
+//!
 //! Requests to an endpoint are also spread evenly over its window. That costs nothing, since the
 //! window is the bound, and it keeps answers in the order of their questions: pages that are stored
 //! in order lie compactly (86 against 93 bytes a row, measured).
@@ -36,6 +41,8 @@ const ON_ITS_WAY_MS: Millis = 500;
 #[derive(Debug)]
 pub struct Budget {
     per_minute: usize,
+    /// What history may take of it.
+    history_per_minute: usize,
     rate: fn(Endpoint) -> Rate,
     gauges: BTreeMap<Endpoint, Gauge>,
     /// When requests were granted in the last minute, oldest first.
@@ -54,12 +61,20 @@ struct Gauge {
 impl Budget {
     /// A fresh budget. `per_minute` 0 leaves only the exchange's own limits.
     pub fn new(per_minute: u32, rate: fn(Endpoint) -> Rate) -> Budget {
+        let least = per_minute.min(1);
         Budget {
             per_minute: per_minute as usize,
+            history_per_minute: (per_minute - per_minute.div_ceil(10)).max(least) as usize,
             rate,
             gauges: BTreeMap::new(),
             minute: VecDeque::new(),
         }
+    }
+
+    /// The budget of whoever asks beside those who keep the store, and has no history to fetch.
+    pub fn beside(per_minute: u32, rate: fn(Endpoint) -> Rate) -> Budget {
+        let own = (per_minute - per_minute / 20) as usize;
+        Budget { per_minute: own, history_per_minute: own, ..Budget::new(per_minute, rate) }
     }
 
     /// Takes over what other processes were granted, earlier ones or those beside this one, so
@@ -89,16 +104,18 @@ impl Budget {
             Some(over) => gauge.answered.get(over)? + rate.window_ms,
         };
         let pace_ms = rate.window_ms / allowed as Millis;
+        let per_minute = match endpoint {
+            Endpoint::History => self.history_per_minute,
+            _ => self.per_minute,
+        };
         // History is spread over the user's minute, too; the newest pages may come at once.
-        let pace_ms = match self.per_minute {
-            1.. if endpoint == Endpoint::History => pace_ms.max(MINUTE / self.per_minute as Millis),
+        let pace_ms = match per_minute {
+            1.. if endpoint == Endpoint::History => pace_ms.max(MINUTE / per_minute as Millis),
             _ => pace_ms,
         };
         let by_pace = gauge.granted.map_or(now, |at| at + pace_ms);
-        let by_user = match self.minute.len().checked_sub(self.per_minute) {
-            Some(over) if self.per_minute > 0 => {
-                self.minute.get(over).map_or(now, |at| at + MINUTE)
-            }
+        let by_user = match self.minute.len().checked_sub(per_minute) {
+            Some(over) if per_minute > 0 => self.minute.get(over).map_or(now, |at| at + MINUTE),
             _ => now,
         };
         Some(by_exchange.max(by_pace).max(by_user))
@@ -123,7 +140,11 @@ impl Budget {
     pub fn per_minute(&self, endpoint: Endpoint) -> f64 {
         let rate = (self.rate)(endpoint);
         let by_exchange = allowed(rate) as f64 * MINUTE as f64 / rate.window_ms as f64;
-        if self.per_minute > 0 { by_exchange.min(self.per_minute as f64) } else { by_exchange }
+        let by_user = match endpoint {
+            Endpoint::History => self.history_per_minute,
+            _ => self.per_minute,
+        };
+        if by_user > 0 { by_exchange.min(by_user as f64) } else { by_exchange }
     }
 }
 
@@ -170,7 +191,7 @@ mod tests {
     fn the_users_limit_spans_all_endpoints() {
         let mut budget = Budget::new(3, rate);
         for (endpoint, at) in
-            [(Endpoint::Time, 0), (Endpoint::Candles, 10), (Endpoint::History, 20)]
+            [(Endpoint::History, 0), (Endpoint::Candles, 10), (Endpoint::Time, 20)]
         {
             assert_eq!(budget.free_at(endpoint, at), Some(at));
             budget.grant(endpoint, at);
@@ -178,6 +199,42 @@ mod tests {
         }
         assert_eq!(budget.free_at(Endpoint::Candles, 30), Some(MINUTE));
         assert_eq!(budget.free_at(Endpoint::Candles, MINUTE), Some(MINUTE));
+    }
+
+    /// One that back-fills for ever, and one beside it that has a question each ten seconds: they
+    /// look at each other's grants as two processes do.
+    #[test]
+    fn a_back_fill_leaves_room_for_those_who_ask_beside_it() {
+        for (per_minute, longest_ms) in [(240, 6_000), (60, 21_000)] {
+            let mut fetcher = Budget::new(per_minute, rate);
+            let mut asker = Budget::beside(per_minute, rate);
+            let (mut all, mut asked_at, mut longest) = (Vec::new(), None, 0);
+            for now in (0..10 * MINUTE).step_by(50) {
+                for endpoint in [Endpoint::History, Endpoint::Candles] {
+                    let is_asker = endpoint == Endpoint::Candles;
+                    asked_at = asked_at.or((now % 10_000 == 0).then_some(now));
+                    let budget = if is_asker { &mut asker } else { &mut fetcher };
+                    let is_free = budget.free_at(endpoint, now).is_some_and(|at| at <= now);
+                    if !is_free || is_asker && asked_at.is_none() {
+                        continue;
+                    }
+                    budget.grant(endpoint, now);
+                    budget.answered(endpoint, now);
+                    all.push(now);
+                    let other = if is_asker { &mut fetcher } else { &mut asker };
+                    other.restore(&[(endpoint, now)], now);
+                    if is_asker {
+                        longest = longest.max(now - asked_at.take().unwrap());
+                    }
+                }
+            }
+            assert!(longest < longest_ms, "{longest} ms at {per_minute}");
+            let most = all
+                .iter()
+                .map(|&from| all.iter().filter(|&&at| at >= from && at < from + MINUTE).count());
+            let most = most.max().unwrap();
+            assert!(most <= per_minute as usize, "{most} of {per_minute}");
+        }
     }
 
     #[test]
