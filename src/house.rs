@@ -118,9 +118,14 @@ impl House<'_> {
         found
     }
 
-    /// What to add to the machine's time for the exchange's, ms: what the last commit to any of the
-    /// configured files has left, 0 where there is none.
+    /// What to add to the machine's time for the exchange's, ms, as far as anything is known.
     pub fn clock_offset_ms(&self) -> Millis {
+        self.learnt_clock_offset_ms().unwrap_or(0)
+    }
+
+    /// What the last commit to any of the configured files has left of that; nothing where the
+    /// exchange was never reached.
+    pub fn learnt_clock_offset_ms(&self) -> Option<Millis> {
         let changed = |wanted: &Wanted| {
             let path = file_path(self.data_dir, &wanted.instrument);
             let time = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
@@ -133,7 +138,7 @@ impl House<'_> {
             .collect();
         files.sort();
         let offset = |instrument| self.open(instrument).ok()??.clock_offset_ms().ok()?;
-        files.into_iter().rev().find_map(|(_, instrument)| offset(instrument)).unwrap_or(0)
+        files.into_iter().rev().find_map(|(_, instrument)| offset(instrument))
     }
 
     /// The bars of an instrument, shortest first: those configured, and those stored besides.

@@ -200,8 +200,9 @@ impl OkxLocalStore {
     #[must_use]
     pub fn status(&self) -> Status {
         let household = self.query.household();
-        let sight = Sight::look(&household.config.data_dir);
-        Status::of(&household.house(), sight.as_ref(), self.query.now())
+        let seen = Sight::try_look(&household.config.data_dir);
+        let seen = seen.as_ref().map(Option::as_ref);
+        Status::of(&household.house(), seen, self.query.now())
     }
 
     /// Each configured instrument at a glance, in the order of the configuration: last price, and

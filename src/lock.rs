@@ -53,6 +53,13 @@ pub enum LockError {
         /// Why.
         source: io::Error,
     },
+    /// Whether somebody has it cannot be seen.
+    Unseen {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 impl fmt::Display for LockError {
@@ -73,11 +80,19 @@ impl fmt::Display for LockError {
                 };
                 write!(f, "{}: cannot lock: {source}{advice}", path.display())
             }
+            LockError::Unseen { path, source } => {
+                write!(f, "{}: cannot see whether a daemon runs: {source}", path.display())
+            }
         }
     }
 }
 
 impl std::error::Error for LockError {}
+
+/// Whether an error says that nothing is there, and not that nobody lets us look.
+pub(crate) fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
 
 /// Refuses a link where a file of the program's own is to be written: it would be somebody
 /// else's file that is written, wherever that may lie.
@@ -102,13 +117,26 @@ impl Lock {
     /// Who holds the lock of a folder at this moment, as the holder has written, or nothing where
     /// nobody holds it, or has not said yet who it is. Changes and makes nothing.
     pub fn holder(data_dir: &Path) -> Option<Holder> {
+        Lock::look(data_dir).ok().flatten()
+    }
+
+    /// The same, for whoever does not take it for an answer that he may not look.
+    ///
+    /// # Errors
+    ///
+    /// The file of the lock cannot be read, so there may be a holder or none.
+    pub fn look(data_dir: &Path) -> Result<Option<Holder>, LockError> {
         let path = data_dir.join(FILE);
-        let file = File::open(&path).ok()?;
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(source) if is_absence(&source) => return Ok(None),
+            Err(source) => return Err(LockError::Unseen { path, source }),
+        };
         // Two who look are not in each other's way. The file's end gives back what was got.
-        match file.try_lock_shared() {
+        Ok(match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => read(&path),
             _ => None,
-        }
+        })
     }
 
     fn take_within(data_dir: &Path, wait: Duration) -> Result<Lock, LockError> {

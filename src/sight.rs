@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::config::{Config, InstrumentConfig};
 use crate::instrument::Instrument;
-use crate::lock::Lock;
+use crate::lock::{Lock, LockError};
 use crate::snapshot::{InstrumentView, Snapshot};
 use crate::time::{Millis, SECOND, wall_now};
 
@@ -47,13 +47,26 @@ pub struct DaemonStatus {
 }
 
 impl Sight {
-    /// Looks whether a daemon works in this folder.
+    /// Looks whether a daemon works in this folder, as far as one may look.
     pub fn look(data_dir: &Path) -> Option<Sight> {
-        let pid = Lock::holder(data_dir).filter(|holder| holder.is_daemon)?.pid;
+        Sight::try_look(data_dir).ok().flatten()
+    }
+
+    /// The same, for whoever does not take it for an answer that he may not look.
+    ///
+    /// # Errors
+    ///
+    /// The lock cannot be read, so there may be a daemon or none.
+    pub fn try_look(data_dir: &Path) -> Result<Option<Sight>, LockError> {
+        let daemon = Lock::look(data_dir)?.filter(|holder| holder.is_daemon);
+        Ok(daemon.map(|holder| Sight::of(data_dir, holder.pid)))
+    }
+
+    fn of(data_dir: &Path, pid: u32) -> Sight {
         let snapshot = Snapshot::read(data_dir).filter(|snapshot| snapshot.pid == pid);
         let age_ms = snapshot.as_ref().map(|snapshot| (wall_now() - snapshot.written_at).max(0));
         let nothing = Snapshot { pid, ..Snapshot::default() };
-        Some(Sight { snapshot: snapshot.unwrap_or(nothing), age_ms })
+        Sight { snapshot: snapshot.unwrap_or(nothing), age_ms }
     }
 
     /// Whether it shows anything of itself.

@@ -10,6 +10,7 @@ use crate::bar::Bar;
 use crate::coverage::Coverage;
 use crate::house::{House, Wanted};
 use crate::instrument::Instrument;
+use crate::lock::LockError;
 use crate::mode::Mode;
 use crate::sight::{DaemonStatus, Sight};
 use crate::snapshot::{InstrumentView, SeriesView, StreamView};
@@ -196,10 +197,15 @@ impl WebSocketStatus {
 impl Status {
     /// The state of everything in a house at the time `now` of the exchange's clock, which a
     /// running engine knows better.
-    pub(crate) fn of(house: &House<'_>, sight: Option<&Sight>, now: Millis) -> Status {
+    pub(crate) fn of(
+        house: &House<'_>,
+        seen: Result<Option<&Sight>, &LockError>,
+        now: Millis,
+    ) -> Status {
+        let sight = seen.ok().flatten();
         let now = sight.and_then(Sight::now).unwrap_or(now);
         let stream = sight.map_or_else(StreamView::default, |sight| sight.snapshot.stream.clone());
-        let instruments = house.instruments.iter().map(|wanted| look(house, sight, wanted, now));
+        let instruments = house.instruments.iter().map(|wanted| look(house, seen, wanted, now));
         Status {
             now,
             daemon: sight.map_or_else(DaemonStatus::default, Sight::daemon),
@@ -211,7 +217,7 @@ impl Status {
 
 fn look(
     house: &House<'_>,
-    sight: Option<&Sight>,
+    seen: Result<Option<&Sight>, &LockError>,
     wanted: &Wanted,
     now: Millis,
 ) -> InstrumentStatus {
@@ -220,11 +226,12 @@ fn look(
         Ok(series) => (series, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
-    let (mode, reason) = match (wanted.enabled, sight) {
+    let (mode, reason) = match (wanted.enabled, seen) {
         (false, _) => (Some(Mode::Off), "disabled"),
-        (true, None) => (Some(Mode::Off), "no daemon running"),
-        (true, Some(sight)) if !sight.is_shown() => (None, "the daemon does not show it"),
-        (true, Some(_)) => (Some(Mode::Off), "the daemon has not taken it up yet"),
+        (true, Err(_)) => (None, "whether a daemon runs cannot be seen"),
+        (true, Ok(None)) => (Some(Mode::Off), "no daemon running"),
+        (true, Ok(Some(sight))) if !sight.is_shown() => (None, "the daemon does not show it"),
+        (true, Ok(Some(_))) => (Some(Mode::Off), "the daemon has not taken it up yet"),
     };
     let mut status = InstrumentStatus {
         instrument: instrument.clone(),
@@ -236,6 +243,7 @@ fn look(
         error,
         series,
     };
+    let sight = seen.ok().flatten();
     if let Some(view) = sight.and_then(|sight| sight.instrument(instrument.as_str())) {
         status.take(view);
     }

@@ -73,7 +73,8 @@ pub(super) enum Word {
     example = "okx-store status --json
 okx-store status --check 5m || echo 'candles are late' | mail -s okx-store me
 okx-store status --format prometheus > okx.new && mv okx.new okx.prom",
-    note = "Reads files alone, never the network.
+    note = "Reads files alone, never the network. One that it cannot read is named, and it
+exits with 1; to Prometheus it is told as failed.
 With --check it tells of late series alone and exits with 1 if there is one; a
 bar that the exchange does not have makes none late."
 )]

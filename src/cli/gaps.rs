@@ -367,10 +367,16 @@ BTC-USDT 1H: complete, 30 bars since 2024-04-30 04:00
     #[test]
     fn a_sick_file_does_not_hide_the_others() {
         let sample = sample();
-        std::fs::write(sample.data_dir().join("ETH-USDT.db"), "this is no database").unwrap();
-        let (exit, out, notes) = run(&sample, &Gaps::default());
-        assert_eq!(exit.unwrap(), Exit::Failed);
-        assert!(out.starts_with("BTC-USDT 1H: 65 missing"), "{out}");
-        assert!(notes.starts_with("ETH-USDT: ") && notes.contains("ETH-USDT.db"), "{notes}");
+        let path = sample.data_dir().join("ETH-USDT.db");
+        let links_to_itself = || std::os::unix::fs::symlink(&path, &path).unwrap();
+        let is_no_database = || std::fs::write(&path, "this is no database").unwrap();
+        for fall_ill in [&links_to_itself as &dyn Fn(), &is_no_database] {
+            fall_ill();
+            let (exit, out, notes) = run(&sample, &Gaps::default());
+            assert_eq!(exit.unwrap(), Exit::Failed);
+            assert!(out.starts_with("BTC-USDT 1H: 65 missing"), "{out}");
+            assert!(notes.starts_with("ETH-USDT: ") && notes.contains("ETH-USDT.db"), "{notes}");
+            std::fs::remove_file(&path).unwrap();
+        }
     }
 }

@@ -81,7 +81,9 @@ pub fn overview(
             note(notes, format_args!("{}: {error}", market.symbol));
         }
     }
-    finish(if json { write_json(&report, out) } else { write_text(&report, out) }, out)
+    let exit = finish(if json { write_json(&report, out) } else { write_text(&report, out) }, out)?;
+    let is_sick = report.instruments.iter().any(|market| market.error.is_some());
+    Ok(if is_sick { Exit::Failed } else { exit })
 }
 
 fn write_text(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
@@ -163,6 +165,21 @@ ETH-USDT       -          -     -     -               -    -  never synced
         });
         assert_eq!(report["instruments"][0], btc);
         assert!(report["instruments"][1]["last"].is_null());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_no_success() {
+        let sample = Sample::new();
+        sample.store("BTC-USDT", "1m", &rows(-9..0), None);
+        let sick = sample.data_dir().join("ETH-USDT.db");
+        std::os::unix::fs::symlink(&sick, &sick).unwrap();
+        let instruments = [wanted("BTC-USDT", &["1m"]), wanted("ETH-USDT", &["1m"])];
+        let (mut out, mut notes) = (Vec::new(), Vec::new());
+        let exit = overview(&house(&sample, &instruments), false, BASE, &mut out, &mut notes);
+        assert_eq!(exit.unwrap(), Exit::Failed);
+        let (out, notes) = (String::from_utf8(out).unwrap(), String::from_utf8(notes).unwrap());
+        assert!(out.contains("unreadable") && out.contains("BTC-USDT    4999"), "{out}");
+        assert!(notes.contains("ETH-USDT.db: cannot look at it: "), "{notes}");
     }
 
     #[test]

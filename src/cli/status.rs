@@ -15,6 +15,7 @@ use crate::cli::outcome::{Exit, Failure, finish, write_json};
 use crate::cli::paint::Paint;
 use crate::cli::sight::Sight;
 use crate::house::House;
+use crate::lock::LockError;
 use crate::status;
 use crate::time::{Millis, format_time};
 
@@ -48,8 +49,21 @@ struct Report {
     now_datetime: String,
     config: String,
     data_dir: String,
+    /// Why it cannot be seen whether a daemon runs.
+    #[serde(skip)]
+    unseen: Option<String>,
+    /// Whether the exchange has ever told its time.
+    #[serde(skip)]
+    knows_clock: bool,
     #[serde(flatten)]
     state: status::Status,
+}
+
+impl Report {
+    /// Whether there is a file that says nothing.
+    fn is_unreadable(&self) -> bool {
+        self.unseen.is_some() || self.state.instruments.iter().any(|known| known.error.is_some())
+    }
 }
 
 /// Tells the state of everything configured at the time `now` of the exchange's clock, which a
@@ -61,23 +75,28 @@ pub fn status(
     paint: Paint,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    show(house, Sight::look(house.data_dir).as_ref(), asked, now, paint, out)
+    let seen = Sight::try_look(house.data_dir);
+    show(house, seen.as_ref().map(Option::as_ref), asked, now, paint, out)
 }
 
 fn show(
     house: &House<'_>,
-    sight: Option<&Sight>,
+    seen: Result<Option<&Sight>, &LockError>,
     asked: Status,
     now: Millis,
     paint: Paint,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    let state = status::Status::of(house, sight, now);
+    let state = status::Status::of(house, seen, now);
+    let sight = seen.ok().flatten();
+    let knows_clock = sight.is_some_and(|sight| sight.snapshot.clock_known);
     let report = Report {
         now: state.now,
         now_datetime: format_time(state.now),
         config: house.config_text(),
         data_dir: house.data_dir.display().to_string(),
+        unseen: seen.err().map(ToString::to_string),
+        knows_clock: knows_clock || house.learnt_clock_offset_ms().is_some(),
         state,
     };
     let late = asked.max_lag_ms.map(|max_lag_ms| check::late(&report, max_lag_ms));
@@ -88,7 +107,13 @@ fn show(
         (Format::Table, None) => text::write(&report, sight, paint, out),
     };
     let exit = finish(written, out)?;
-    Ok(if late.is_none_or(|late| late.is_empty()) { exit } else { Exit::Failed })
+    let failed = match (&late, asked.format) {
+        (Some(late), _) => !late.is_empty(),
+        // The numbers tell of it, and have to get to whoever reads them.
+        (None, Format::Prometheus) => false,
+        (None, _) => report.is_unreadable(),
+    };
+    Ok(if failed { Exit::Failed } else { exit })
 }
 
 #[cfg(test)]
@@ -111,7 +136,9 @@ mod tests {
     /// The same beside a daemon.
     fn run_beside(sight: Option<&Sight>, format: Format) -> String {
         let (exit, out) = ask(sight, Status { format, max_lag_ms: None });
-        assert_eq!(exit, Exit::Done);
+        // SOL's file cannot be read; of that the numbers for Prometheus tell.
+        let expected = if format == Format::Prometheus { Exit::Done } else { Exit::Failed };
+        assert_eq!(exit, expected);
         out
     }
 
@@ -138,7 +165,7 @@ mod tests {
         let house = house(&sample, &instruments);
         let exit = match sight {
             None => status(&house, asked, NOW, Paint::default(), &mut out),
-            Some(_) => show(&house, sight, asked, 0, Paint::default(), &mut out),
+            Some(_) => show(&house, Ok(sight), asked, 0, Paint::default(), &mut out),
         };
         (exit.unwrap(), String::from_utf8(out).unwrap())
     }
@@ -177,13 +204,13 @@ mod tests {
         let mut out = Vec::new();
         let asked = Status { max_lag_ms: Some(SECOND), ..Status::default() };
         let house = house(&sample, &instruments);
-        let exit = show(&house, None, asked, NOW, Paint::default(), &mut out).unwrap();
+        let exit = show(&house, Ok(None), asked, NOW, Paint::default(), &mut out).unwrap();
         assert_eq!(exit, Exit::Done);
         let out = String::from_utf8(out).unwrap();
         assert_eq!(out, "1 series checked, none lags by more than 1s\n");
         let mut out = Vec::new();
         let asked = Status { format: Format::Prometheus, max_lag_ms: None };
-        show(&house, None, asked, NOW, Paint::default(), &mut out).unwrap();
+        show(&house, Ok(None), asked, NOW, Paint::default(), &mut out).unwrap();
         let out = String::from_utf8(out).unwrap();
         assert!(out.contains("rows{symbol=\"BTC-USDT\",timeframe=\"5m\"} 1\n"), "{out}");
         assert!(!out.contains("lag_seconds{symbol=\"BTC-USDT\",timeframe=\"5m\"}"), "{out}");
@@ -254,7 +281,7 @@ mod tests {
     #[test]
     fn without_instruments_it_says_how_to_get_one() {
         let (sample, mut out) = (Sample::new(), Vec::new());
-        show(&house(&sample, &[]), None, Status::default(), NOW, Paint::default(), &mut out)
+        show(&house(&sample, &[]), Ok(None), Status::default(), NOW, Paint::default(), &mut out)
             .unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.ends_with("\n\nNo instrument is configured: okx-store add-symbol SYMBOL\n"));
@@ -316,7 +343,7 @@ time    2024-05-01 00:01:18 UTC by the exchange's clock
             "\n  1Dutc: last error: WebSocketSubscriptionError: 60018: wrong channel (it is\n",
             "\n         polled: if that lasts, look at its symbol and timeframe)\n",
             "\nSOL-USDT  poll: WebSocketTimeoutError: nothing came for 50s, not even the answer\n",
-            "\nDOGE-USDT  off: its file is damaged, 0 B\n",
+            "\nDOGE-USDT  off: its file is damaged\n",
             "\n  DOGE-USDT.db: malformed\n",
         ] {
             assert!(format!("{told}\n").contains(part), "{part:?} is not in:\n{out}");
@@ -375,6 +402,53 @@ config ";
     }
 
     #[test]
+    fn what_cannot_be_looked_into_is_not_told_as_empty() {
+        let sample = Sample::new();
+        // Nobody comes to the end of a link that leads to itself, not even who may read all.
+        let shut = sample.data_dir().join("shut");
+        std::os::unix::fs::symlink(&shut, &shut).unwrap();
+        let instruments = [wanted("BTC-USDT", &["1m"])];
+        let house = House { data_dir: &shut, ..house(&sample, &instruments) };
+        let ask = |format, max_lag_ms| {
+            let mut out = Vec::new();
+            let asked = Status { format, max_lag_ms };
+            let exit = status(&house, asked, NOW, Paint::default(), &mut out).unwrap();
+            (exit, String::from_utf8(out).unwrap().replace("\n        ", " "))
+        };
+        let (exit, out) = ask(Format::Table, None);
+        assert_eq!(exit, Exit::Failed, "{out}");
+        for part in [
+            "daemon  unknown: ",
+            "/shut/.lock: cannot see whether a daemon runs: ",
+            "/shut\ntime ",
+            "\nBTC-USDT  unknown: whether a daemon runs cannot be seen\n",
+            "/shut/BTC-USDT.db: cannot look at it: ",
+        ] {
+            assert!(out.contains(part), "{part:?} is not in:\n{out}");
+        }
+        assert_eq!(ask(Format::Json, None).0, Exit::Failed);
+        let (exit, out) = ask(Format::Table, Some(MINUTE));
+        assert!(exit == Exit::Failed && out.starts_with("BTC-USDT: /"), "{out}");
+        let (exit, out) = ask(Format::Prometheus, None);
+        assert!(out.contains("okx_store_instrument_failed{symbol=\"BTC-USDT\"} 1\n"), "{out}");
+        assert!(exit == Exit::Done && !out.contains("daemon_up"), "{out}");
+    }
+
+    #[test]
+    fn whose_clock_it_is_depends_on_whether_the_exchange_was_ever_reached() {
+        let sample = Sample::new();
+        let instruments = [wanted("BTC-USDT", &["1m"])];
+        let head = || {
+            let (house, mut out) = (house(&sample, &instruments), Vec::new());
+            status(&house, Status::default(), NOW, Paint::default(), &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert!(head().contains("UTC by this machine's clock\n"), "{}", head());
+        sample.store("BTC-USDT", "1m", &[(0, 1.0)], None);
+        assert!(head().contains("UTC by the exchange's clock\n"), "{}", head());
+    }
+
+    #[test]
     fn colours_are_for_those_who_want_them() {
         let sample = Sample::new();
         let instruments = [wanted("BTC-USDT-SWAP", &["1m"]), wanted("SOL-USDT", &["1m"])];
@@ -382,7 +456,7 @@ config ";
         let run = |paint| {
             let mut out = Vec::new();
             let house = house(&sample, &instruments);
-            show(&house, Some(&sight), Status::default(), NOW, paint, &mut out).unwrap();
+            show(&house, Ok(Some(&sight)), Status::default(), NOW, paint, &mut out).unwrap();
             String::from_utf8(out).unwrap()
         };
         let painted = run(Paint::new(true));

@@ -1,11 +1,13 @@
 //! Reading a file without ever changing it, and what a plan needs to know of it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::bar::{Bar, Grid};
 use crate::coverage::{Coverage, Empty, Reason};
+use crate::lock::is_absence;
 use crate::span::{Span, Spans};
 use crate::spelling::printable;
 use crate::store::schema::{self, bar_key, key};
@@ -27,8 +29,13 @@ pub struct Reader {
 impl Reader {
     /// Opens a file for reading. It works in a folder that cannot be written, too.
     pub fn open(path: &Path, identity: &Identity) -> Result<Reader, StoreError> {
-        if !path.is_file() {
-            return Err(StoreError::Missing { path: path.to_owned() });
+        match fs::metadata(path) {
+            Ok(found) if found.is_file() => {}
+            // What lies behind a door that is shut may well be there.
+            Err(source) if !is_absence(&source) => {
+                return Err(StoreError::Io { path: path.to_owned(), doing: "look at it", source });
+            }
+            _ => return Err(StoreError::Missing { path: path.to_owned() }),
         }
         let (conn, is_immutable) = connect(path)?;
         let reader = Reader { conn, path: path.to_owned(), is_immutable };

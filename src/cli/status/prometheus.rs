@@ -44,7 +44,8 @@ pub(super) fn write(
 ) -> Result<(), Failure> {
     let mut page = Page { out };
     let daemon = &report.state.daemon;
-    page.one("daemon_up", "Whether a daemon is running.", Some(flag(daemon.running)))?;
+    let up = report.unseen.is_none().then(|| flag(daemon.running));
+    page.one("daemon_up", "Whether a daemon is running.", up)?;
     page.one("daemon_uptime_seconds", "For how long.", daemon.uptime_ms.map(seconds))?;
     // A daemon that shows nothing new may have come to anything since.
     let sight = sight.filter(|sight| sight.obstacle().is_none());

@@ -69,9 +69,11 @@ fn write_head(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     const BELOW: &str = "        ";
-    let bytes = report.state.instruments.iter().map(|instrument| instrument.bytes).sum();
     match sight {
-        None => writeln!(out, "daemon  not running")?,
+        None => match &report.unseen {
+            Some(unseen) => write_wrapped(out, "daemon  ", &format!("unknown: {unseen}"))?,
+            None => writeln!(out, "daemon  not running")?,
+        },
         Some(sight) => {
             writeln!(out, "daemon  {}", sight.headline())?;
             if let Some(obstacle) = sight.obstacle() {
@@ -95,13 +97,22 @@ fn write_head(
         let error = format!("changed, and refused; the one before holds: {error}");
         write_alert(out, BELOW, &error, paint)?;
     }
-    writeln!(out, "data    {}, {}", report.data_dir, format_bytes(bytes))?;
+    let sizes = report.state.instruments.iter().map(size).collect::<Option<Vec<u64>>>();
+    let sizes =
+        sizes.map_or_else(String::new, |all| format!(", {}", format_bytes(all.iter().sum())));
+    writeln!(out, "data    {}{sizes}", report.data_dir)?;
     if let Some(error) = &report.state.daemon.stalled {
         write_alert(out, BELOW, &format!("nothing can be stored: {error}"), paint)?;
     }
     // Whole seconds: a daemon's files are as fresh as that.
     let now = report.now - report.now.rem_euclid(SECOND);
-    Ok(writeln!(out, "time    {} UTC by the exchange's clock\n", short_time(now))?)
+    let whose = if report.knows_clock { "the exchange's" } else { "this machine's" };
+    Ok(writeln!(out, "time    {} UTC by {whose} clock\n", short_time(now))?)
+}
+
+/// The size of an instrument's file and its log, bytes; nothing where it cannot be seen.
+fn size(status: &InstrumentStatus) -> Option<u64> {
+    (status.bytes > 0 || status.error.is_none()).then_some(status.bytes)
 }
 
 fn write_alert(out: &mut dyn Write, lead: &str, text: &str, paint: Paint) -> Result<(), Failure> {
@@ -119,10 +130,10 @@ fn write_title(
     let InstrumentStatus { instrument: symbol, mode, reason, fell_back, .. } = status;
     let mode = mode.map_or(UNKNOWN, Mode::as_str);
     let lead = format!("{}{symbol}  ", paint.mark(tone(mode, *fell_back)));
-    let bytes = format_bytes(status.bytes);
+    let bytes = size(status).map_or_else(String::new, |bytes| format!(", {}", format_bytes(bytes)));
     let room = COLUMNS.saturating_sub(width(&lead) + mode.len() + bytes.len());
     let reason = unless_repeated(reason, above, room);
-    Ok(write_wrapped(out, &lead, &format!("{mode}: {reason}, {bytes}"))?)
+    Ok(write_wrapped(out, &lead, &format!("{mode}: {reason}{bytes}"))?)
 }
 
 fn write_instrument(

@@ -40,7 +40,8 @@ pub fn status(
     paint: Paint,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    show(config, Sight::look(&config.data_dir).as_ref(), json, paint, out)
+    let sight = Sight::try_look(&config.data_dir).map_err(Failure::Lock)?;
+    show(config, sight.as_ref(), json, paint, out)
 }
 
 fn show(
