@@ -60,6 +60,22 @@ impl Desk {
         desk
     }
 
+    /// One whose first connection was closed over two series, and whose second one has one of them.
+    fn overfilled() -> Desk {
+        let mut desk = Desk::new();
+        desk.want(&["A-B", "C-D"]);
+        for conn in [1, 2] {
+            desk.stand(conn);
+            desk.push(conn, "A-B");
+            desk.ack(conn, &["A-B"]);
+            if conn == 1 {
+                desk.close(conn, 4008);
+                desk.wait();
+            }
+        }
+        desk
+    }
+
     /// One whose connection is old, and whose next one stands and was asked for all series.
     fn replacing(names: &[&str]) -> Desk {
         let mut desk = Desk::streaming(names);
@@ -511,16 +527,7 @@ fn what_does_not_fit_is_refused_and_tried_again() {
 
 #[test]
 fn what_does_not_fit_again_and_again_is_tried_once_an_hour() {
-    let mut desk = Desk::new();
-    desk.want(&["A-B", "C-D"]);
-    desk.stand(1);
-    desk.push(1, "A-B");
-    desk.ack(1, &["A-B"]);
-    desk.close(1, 4008);
-    desk.wait();
-    desk.stand(2);
-    desk.ack(2, &["A-B"]);
-    desk.push(2, "A-B");
+    let mut desk = Desk::overfilled();
     // The first wait has begun with the close.
     let ready = desk.pass(5 * MINUTE);
     assert_eq!(ready, ["dial 3"]);
@@ -535,16 +542,7 @@ fn what_does_not_fit_again_and_again_is_tried_once_an_hour() {
 
 #[test]
 fn a_try_to_hold_more_that_breaks_for_another_reason_is_made_again_soon() {
-    let mut desk = Desk::new();
-    desk.want(&["A-B", "C-D"]);
-    desk.stand(1);
-    desk.push(1, "A-B");
-    desk.ack(1, &["A-B"]);
-    desk.close(1, 4008);
-    desk.wait();
-    desk.stand(2);
-    desk.ack(2, &["A-B"]);
-    desk.push(2, "A-B");
+    let mut desk = Desk::overfilled();
     assert_eq!(desk.want(&["A-B", "C-D", "E-F"]), ["refused E-F", "dial 3"]);
     for number in 3..7 {
         desk.stand(number);
