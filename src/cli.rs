@@ -297,6 +297,12 @@ impl Session {
         if let Some(bar) = asked.bar {
             wanted.retain(|(series, _)| series.bar == bar);
         }
+        if let (Some(instrument), Some(bar), true) =
+            (&asked.instrument, asked.bar, wanted.is_empty())
+        {
+            let series = Series { instrument: instrument.clone(), bar };
+            return Err(Failure::BarNotConfigured { series });
+        }
         // What was done is a remark here; what is left is the answer.
         let filled = sync::sync(&self.setup()?, &wanted, &self.screen, notes, &mut io::stderr())?;
         let reported = gaps::gaps(&self.house(), asked, self.now(), out, notes)?;

@@ -224,9 +224,11 @@ impl fmt::Display for StoreError {
                 write!(f, "{}: holds no {bar} candles", path.display())?;
                 let names: Vec<&str> = stored.iter().map(|bar| bar.name()).collect();
                 match names.join(" ") {
-                    none if none.is_empty() => f.write_str(" nor any others: sync it first"),
-                    names => write!(f, ", only {names}: sync that bar first"),
+                    none if none.is_empty() => f.write_str(" nor any others")?,
+                    names => write!(f, ", only {names}")?,
                 }
+                let instrument = path.file_stem().unwrap_or_default().display();
+                write!(f, ": okx-store backfill {instrument} {bar} fetches them")
             }
             StoreError::Stranger { path } => write!(
                 f,

@@ -161,7 +161,8 @@ pub(super) struct Gaps {
     /// fetch what is missing
     #[argh(switch)]
     pub fill: bool,
-    /// exit with 1 if bars are missing, and name the series
+    /// exit with 1 if bars are missing that two polls have passed by, and name the
+    /// series
     #[argh(switch)]
     pub check: bool,
     /// print JSON
@@ -447,8 +448,9 @@ pub(super) struct WebSocket {
     usage = "[--json]",
     example = "okx-store doctor",
     note = "It exits 0 where all is well or nearly so, 1 where something fails, and 2
-where the configuration is wrong. It changes nothing, and may run beside a
-daemon, from whose budget it takes a few requests."
+where the configuration is wrong. It stores no candle and takes no lock, so
+it may run beside a daemon, from whose budget it takes a few requests. They are
+recorded in the data folder, which is made if there is none."
 )]
 pub(super) struct Doctor {
     /// print JSON

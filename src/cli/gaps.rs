@@ -359,7 +359,12 @@ BTC-USDT 1H: complete, 30 bars since 2024-04-30 04:00
         );
         let error = |asked| run(&sample, &asked).0.unwrap_err().to_string();
         let text = error(named("BTC-USDT", Some("4H")));
-        assert!(text.ends_with("holds no 4H candles, only 1H 1D: sync that bar first"), "{text}");
+        assert!(
+            text.ends_with(
+                "holds no 4H candles, only 1H 1D: okx-store backfill BTC-USDT 4H fetches them"
+            ),
+            "{text}"
+        );
         let text = error(named("NO-BODY", None));
         assert!(text.contains("neither configured nor stored"), "{text}");
     }

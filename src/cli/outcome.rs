@@ -90,6 +90,18 @@ pub enum Failure {
         /// The instrument.
         instrument: Instrument,
     },
+    /// The bar is not among those of the instrument in the configuration.
+    BarNotConfigured {
+        /// Of which series.
+        series: Series,
+    },
+    /// What is to be removed from the configuration is not in it.
+    NothingToRemove {
+        /// The instrument.
+        instrument: Instrument,
+        /// Whether it has a file all the same.
+        stored: bool,
+    },
     /// The stream was tried in vain.
     Trial(TrialError),
     /// The daemon cannot run.
@@ -105,6 +117,8 @@ impl Failure {
             | Failure::Credentials(_)
             | Failure::NothingWanted
             | Failure::NotConfigured { .. }
+            | Failure::BarNotConfigured { .. }
+            | Failure::NothingToRemove { .. }
             | Failure::Daemon(
                 DaemonError::Disabled
                 | DaemonError::Stream(_)
@@ -151,6 +165,17 @@ impl fmt::Display for Failure {
             }
             Failure::NotConfigured { instrument } => {
                 write!(f, "{instrument} is not configured: okx-store add-symbol {instrument}")
+            }
+            Failure::BarNotConfigured { series: Series { instrument, bar } } => write!(
+                f,
+                "{instrument} {bar} is not configured: okx-store backfill {instrument} {bar} \
+                 fetches it once, okx-store add-symbol {instrument} --timeframes {bar} from now on"
+            ),
+            Failure::NothingToRemove { instrument, stored: false } => {
+                write!(f, "{instrument} is not configured: okx-store list shows what is")
+            }
+            Failure::NothingToRemove { instrument, stored: true } => {
+                write!(f, "{instrument} is not configured: --purge deletes its candles")
             }
             Failure::Trial(error) => error.fmt(f),
             Failure::Daemon(error) => error.fmt(f),

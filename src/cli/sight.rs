@@ -64,6 +64,9 @@ impl Sight {
             (false, _) if stream.wanted == 0 => {
                 (Tone::Faint, "not connected: no series is to be streamed".to_owned())
             }
+            (false, _) if stream.frames == 0 && stream.last_error.is_none() => {
+                (Tone::Fair, "connecting for the first time".to_owned())
+            }
             (false, _) => (Tone::Bad, format!("not connected{next}")),
         }
     }
@@ -131,7 +134,7 @@ pub(crate) mod tests {
     #[test]
     fn the_connection_is_told_in_words() {
         type Change = fn(&mut StreamView);
-        let cases: [(&str, Change, Tone, &str); 9] = [
+        let cases: [(&str, Change, Tone, &str); 10] = [
             ("good", |_| (), Tone::Good, "connected for 12m 10s"),
             (
                 "replacing",
@@ -163,6 +166,12 @@ pub(crate) mod tests {
                 },
                 Tone::Fair,
                 "on trial after a rest",
+            ),
+            (
+                "in its first moments",
+                |stream| (stream.connected, stream.frames) = (false, 0),
+                Tone::Fair,
+                "connecting for the first time",
             ),
             (
                 "unneeded",

@@ -119,7 +119,7 @@ pub fn remove(
     let configured = config.instrument(instrument).is_some();
     let stored = path.exists();
     if !(configured || purge && stored) {
-        return Err(Failure::NotConfigured { instrument: instrument.clone() });
+        return Err(Failure::NothingToRemove { instrument: instrument.clone(), stored });
     }
     // The right to write comes first: nothing is changed while another command has it. A daemon
     // comes with its socket; it deletes nothing that is still configured.

@@ -214,6 +214,9 @@ fn failed(f: &mut fmt::Formatter<'_>, host: &str, step: Step, why: &Why) -> fmt:
             " (access is denied from here: look at the config key region)"
         }
         (Step::Upgrade, Why::Status(404)) => " (look at the config key ws_url)",
+        (Step::Upgrade, Why::Status(429)) if f.alternate() => {
+            " (too many connections: try again later)"
+        }
         (Step::Upgrade, Why::Status(429)) => " (too many connections: trying again later)",
         (Step::Tls, Why::Said(_)) => "",
         _ if f.alternate() => " (if it lasts, look at the network)",

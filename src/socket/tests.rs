@@ -321,6 +321,8 @@ fn an_upgrade_that_fails_says_why() {
         let begins = format!("WebSocketConnectionError: {}: upgrade: ", server.address);
         assert!(told.starts_with(&begins) && told.contains(says), "{answer:?}: {told}");
         assert_eq!(error.policy(), policy, "{answer:?}");
+        // Whoever tries once does not promise to try again.
+        assert!(!format!("{error:#}").contains("trying again"), "{answer:?}: {error:#}");
         server.done.join().unwrap();
     }
 }

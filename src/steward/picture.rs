@@ -132,7 +132,10 @@ impl Picture {
     }
 
     fn stream(&self, config: &Config, now: Now) -> StreamView {
+        // What the stream's thread counts once it has spoken.
+        let streamed = config.instruments.iter().filter(|known| streams(known, config));
         let known = StreamView {
+            wanted: streamed.map(|known| known.timeframes.len() as u32).sum(),
             url: self.url.clone(),
             enabled: config.enable_websocket,
             max_age_ms: config.websocket.max_connection_age_ms,
@@ -226,16 +229,20 @@ fn instrument(
             last_error: error.or(refusal),
         }
     });
-    let streams = matches!(known.rule(config), Rule::Stream { .. });
     InstrumentView {
         symbol,
         mode: mode.as_str().to_owned(),
         reason: cause.to_owned(),
         since: switch.since() + offset_ms,
-        fell_back: streams && matches!(mode, Mode::Poll | Mode::Wait),
+        fell_back: streams(known, config) && matches!(mode, Mode::Poll | Mode::Wait),
         error: error.map(str::to_owned),
         series: series.collect(),
     }
+}
+
+/// Whether an instrument is to be streamed.
+fn streams(known: &InstrumentConfig, config: &Config) -> bool {
+    matches!(known.rule(config), Rule::Stream { .. })
 }
 
 /// How a count has grown over a while.

@@ -262,6 +262,11 @@ mod tests {
         let reader = sample.reader("BTC-USDT");
         let error = reader.candles("1D".parse().unwrap(), Selection::Newest(1)).unwrap_err();
         let text = error.to_string();
-        assert!(text.ends_with("holds no 1D candles, only 1m 1H: sync that bar first"), "{text}");
+        assert!(
+            text.ends_with(
+                "holds no 1D candles, only 1m 1H: okx-store backfill BTC-USDT 1D fetches them"
+            ),
+            "{text}"
+        );
     }
 }

@@ -75,6 +75,15 @@ fn line(out: &mut dyn Write, name: &str, text: &str) -> Result<(), Failure> {
     Ok(write_wrapped(out, &format!("{name:LEAD$}"), text)?)
 }
 
+/// A length that was measured, in whole ms; nothing that takes time takes none.
+fn measured(length_ms: Option<Millis>) -> String {
+    match length_ms {
+        None => "-".to_owned(),
+        Some(0) => "<1ms".to_owned(),
+        Some(length_ms) => format_length(length_ms),
+    }
+}
+
 fn write_absence(config: &Config, paint: Paint, out: &mut dyn Write) -> Result<(), Failure> {
     let mark = paint.mark(Tone::Faint);
     line(out, "connection", &format!("{mark}none: no daemon is running"))?;
@@ -131,12 +140,10 @@ impl Board<'_> {
         let snapshot = &self.sight.snapshot;
         let StreamView { breaker, failures, reconnects, errors, frames, rtt_ms, .. } =
             &snapshot.stream;
-        line(out, "ping", &rtt_ms.map_or_else(|| "-".to_owned(), format_length))?;
+        line(out, "ping", &measured(*rtt_ms))?;
         let LatencyView { p50_ms, p99_ms, confirmed_p50_ms, confirmed_p99_ms, updates } =
             snapshot.latency;
-        let share = |name, ms: Option<Millis>| {
-            format!("{name} {}", ms.map_or_else(|| "-".to_owned(), format_length))
-        };
+        let share = |name, ms: Option<Millis>| format!("{name} {}", measured(ms));
         let all = [share("p50", p50_ms), share("p99", p99_ms)].join(", ");
         let closed = [share("p50", confirmed_p50_ms), share("p99", confirmed_p99_ms)].join(", ");
         line(out, "latency", &format!("{all}; closed bars {closed}"))?;
