@@ -109,8 +109,8 @@ impl Session {
             outcome::note(
                 &mut io::stderr(),
                 format_args!(
-                    "okx-store: ./config.json has no key \"instruments\" and is passed by for {}",
-                    config.file.display()
+                    "okx-store: ./config.json is not taken, it has no key \"instruments\": {}",
+                    what_holds(&config)
                 ),
             );
         }
@@ -338,6 +338,16 @@ fn config_is_passed_by(globals: &Globals, environment: &Environment, config: &Co
     let here = environment.folder.join("config.json");
     let chosen = globals.config.is_some() || environment.config.is_some();
     !chosen && here.is_file() && config.file != here
+}
+
+/// What holds in the place of a file that is not taken.
+fn what_holds(config: &Config) -> String {
+    if !config.is_builtin {
+        return format!("{} holds", config.file.display());
+    }
+    let names: Vec<&str> =
+        config.instruments.iter().map(|known| known.instrument.as_str()).collect();
+    format!("the built-in {} hold, in {}", names.join(" and "), config.data_dir.display())
 }
 
 /// A flag that SIGINT and SIGTERM raise instead of ending the process, so that the draft of a file

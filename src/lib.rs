@@ -12,18 +12,16 @@
 //!
 //! ```no_run
 //! use okx_local_store::{OkxLocalStore, Updates, format_time};
-//! # use std::io::Write;
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! #     let mut out = std::io::stdout();
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let store = OkxLocalStore::open("config.json")?;
 //!     let minutes = store.subscribe(&"BTC-USDT".parse()?, "1m".parse()?, Updates::Closed);
 //!     store.start()?;
 //!     for minute in minutes {
-//!         writeln!(out, "{} {}", format_time(minute.ts), minute.close)?;
+//!         println!("{} {}", format_time(minute.ts), minute.close);
 //!     }
-//! #     Ok(store.stop()?)
-//! # }
+//!     Ok(store.stop()?)
+//! }
 //! ```
 //!
 //! # Layers

@@ -193,8 +193,8 @@ impl fmt::Display for TimeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:?} is no time: give a date (2024-05-01), RFC 3339 (2024-05-01T12:00:00Z) or Unix \
-             milliseconds, not seconds",
+            "{:?} is no time: give a date (2024-05-01), a time of day in UTC (2024-05-01T12:00), \
+             RFC 3339 (2024-05-01T12:00:00Z) or Unix milliseconds, not seconds",
             self.0
         )
     }
@@ -202,8 +202,8 @@ impl fmt::Display for TimeError {
 
 impl std::error::Error for TimeError {}
 
-/// Reads a time as people and scripts write it: a date (its midnight, UTC), RFC 3339, or Unix
-/// milliseconds.
+/// Reads a time as people and scripts write it: a date (its midnight, UTC), a date and a time of
+/// day without a zone (UTC), RFC 3339, or Unix milliseconds. A blank may stand for the `T`.
 ///
 /// # Errors
 ///
@@ -214,6 +214,7 @@ impl std::error::Error for TimeError {}
 /// use okx_local_store::parse_time;
 ///
 /// assert_eq!(parse_time("2024-05-01"), parse_time("2024-05-01T02:00:00+02:00"));
+/// assert_eq!(parse_time("2024-05-01 02:00"), parse_time("2024-05-01T02:00:00Z"));
 /// assert_eq!(parse_time("1714521600000"), Ok(1_714_521_600_000));
 /// assert!(parse_time("yesterday").is_err());
 /// ```
@@ -224,10 +225,20 @@ pub fn parse_time(text: &str) -> Result<Millis, TimeError> {
     } else if let Ok(date) = time::Date::parse(text, format_description!("[year]-[month]-[day]")) {
         date.midnight().assume_utc().unix_timestamp() * SECOND
     } else {
-        let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| bad())?;
-        (moment.unix_timestamp_nanos() / 1_000_000) as i64
+        let text = text.replacen(' ', "T", 1);
+        let moment = zoneless(&text).or_else(|| OffsetDateTime::parse(&text, &Rfc3339).ok());
+        (moment.ok_or_else(bad)?.unix_timestamp_nanos() / 1_000_000) as i64
     };
     if (0..=TIME_MAX).contains(&millis) { Ok(millis) } else { Err(bad()) }
+}
+
+/// A date and a time of day, to the minute or the second, which are UTC where no zone is named.
+fn zoneless(text: &str) -> Option<OffsetDateTime> {
+    let minute = format_description!("[year]-[month]-[day]T[hour]:[minute]");
+    let second = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]");
+    let parsed = time::PrimitiveDateTime::parse(text, minute);
+    let parsed = parsed.or_else(|_| time::PrimitiveDateTime::parse(text, second));
+    parsed.ok().map(time::PrimitiveDateTime::assume_utc)
 }
 
 /// Writes a time as `2024-05-01T00:00:00Z`, with milliseconds only where there are any.
@@ -288,9 +299,16 @@ mod tests {
     use crate::wire::wild;
 
     #[test]
-    fn times_are_read_in_three_forms_and_nothing_else() {
+    fn times_are_read_in_four_forms_and_nothing_else() {
         let day = 1_714_521_600_000;
-        for text in ["2024-05-01", "2024-05-01T00:00:00Z", "2024-05-01T08:00:00+08:00"] {
+        for text in [
+            "2024-05-01",
+            "2024-05-01 00:00",
+            "2024-05-01T00:00",
+            "2024-05-01T00:00:00",
+            "2024-05-01T00:00:00Z",
+            "2024-05-01 08:00:00+08:00",
+        ] {
             assert_eq!(parse_time(text), Ok(day), "{text}");
         }
         assert_eq!(parse_time("0"), Ok(0));
@@ -300,6 +318,9 @@ mod tests {
             "1714521600",
             "2024-13-01",
             "2024-02-30",
+            "2024-05-01T24:00",
+            "2024-05-01  12:00",
+            "12:00",
             "1e9",
             "1969-12-31",
             "99999999999999999",

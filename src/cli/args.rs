@@ -117,12 +117,12 @@ pub(super) struct Sync {
     subcommand,
     name = "backfill",
     help_triggers("-h", "--help"),
-    usage = "SYMBOL TIMEFRAME [--days N | --start T [--end T]]",
+    usage = "SYMBOL TIMEFRAME [--days N | [--start T] [--end T]]",
     example = "okx-store backfill BTC-USDT 1m --days 30
 okx-store backfill BTC-USDT 1Dutc --start 2019-01-01 --end 2020-01-01",
     note = "Without a range: the configured history.
-T is a date (2024-05-01), RFC 3339 (2024-05-01T12:00:00Z) or Unix ms.
-Ranges run from --start up to, without, --end."
+T is a date (2024-05-01), a time in UTC (2024-05-01T12:00), RFC 3339 or Unix
+ms. Ranges run from --start up to, without, --end."
 )]
 pub(super) struct Backfill {
     /// an instrument such as BTC-USDT
@@ -134,7 +134,7 @@ pub(super) struct Backfill {
     /// the last N days, 1 to 10000
     #[argh(option)]
     pub days: Option<String>,
-    /// from the time T
+    /// from the time T (the oldest bar)
     #[argh(option)]
     pub start: Option<String>,
     /// up to the time T (now)
@@ -217,13 +217,13 @@ pub(super) struct Verify {
     name = "query",
     help_triggers("-h", "--help"),
     usage = "SYMBOL TIMEFRAME
-                       [--count N | --days N | --start T [--end T]]
+                       [--count N | --days N | [--start T] [--end T]]
                        [--format table|json|csv]",
     example = "okx-store query BTC-USDT 1h --count 24
 okx-store query BTC-USDT 1m --start 2024-05-01 --format csv",
     note = "Reads files alone, never the network.
-T is a date (2024-05-01), RFC 3339 (2024-05-01T12:00:00Z) or Unix ms.
-Ranges run from --start up to, without, --end."
+T is a date (2024-05-01), a time in UTC (2024-05-01T12:00), RFC 3339 or Unix
+ms. Ranges run from --start up to, without, --end."
 )]
 pub(super) struct Query {
     /// an instrument such as BTC-USDT
@@ -238,7 +238,7 @@ pub(super) struct Query {
     /// the last N days before the newest closed bar, 1 to 10000
     #[argh(option)]
     pub days: Option<String>,
-    /// from the time T
+    /// from the time T (the oldest bar)
     #[argh(option)]
     pub start: Option<String>,
     /// up to the time T (the newest bar)
@@ -259,14 +259,14 @@ pub(super) struct Query {
     name = "export",
     help_triggers("-h", "--help"),
     usage = "SYMBOL TIMEFRAME OUTPUT|-
-                        [--days N | --start T [--end T]]
+                        [--days N | [--start T] [--end T]]
                         [--unconfirmed] [--complete]",
     example = "okx-store export BTC-USDT 1m btc.csv --days 30
 okx-store export BTC-USDT 1h - --start 2024-01-01 --end 2025-01-01 | head",
     note = "Reads files alone, never the network. Without a range: all that is stored.
 The file appears once it is whole.
-T is a date (2024-05-01), RFC 3339 (2024-05-01T12:00:00Z) or Unix ms.
-Ranges run from --start up to, without, --end."
+T is a date (2024-05-01), a time in UTC (2024-05-01T12:00), RFC 3339 or Unix
+ms. Ranges run from --start up to, without, --end."
 )]
 pub(super) struct Export {
     /// an instrument such as BTC-USDT
@@ -281,7 +281,7 @@ pub(super) struct Export {
     /// the last N days before the newest closed bar, 1 to 10000
     #[argh(option)]
     pub days: Option<String>,
-    /// from the time T
+    /// from the time T (the oldest bar)
     #[argh(option)]
     pub start: Option<String>,
     /// up to the time T (the newest bar)
@@ -449,8 +449,8 @@ pub(super) struct WebSocket {
     example = "okx-store doctor",
     note = "It exits 0 where all is well or nearly so, 1 where something fails, and 2
 where the configuration is wrong. It stores no candle and takes no lock, so
-it may run beside a daemon, from whose budget it takes a few requests. They are
-recorded in the data folder, which is made if there is none."
+it may run beside a daemon. Its few requests come out of one budget with a
+daemon's, recorded in the data folder, which it makes if there is none."
 )]
 pub(super) struct Doctor {
     /// print JSON

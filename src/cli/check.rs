@@ -239,7 +239,9 @@ fn selection(
             }
             Some(Selection::Range(Span::new(start, end.unwrap_or(EVERYTHING.end))))
         }
-        (_, _, None, Some(_)) => return Err("--end is given without --start".to_owned()),
+        (_, _, None, Some(to)) => {
+            Some(Selection::Range(Span::new(EVERYTHING.start, time("--end", &to)?)))
+        }
         (None, None, None, None) => None,
     })
 }

@@ -62,6 +62,10 @@ fn every_command_is_understood() {
         ("backfill BTC-USDT 1h", backfill(Selection::Range(EVERYTHING))),
         ("backfill BTC-USDT 1h --days 30", backfill(Selection::Days(30))),
         ("backfill BTC-USDT 1h --start 2024-05-01", backfill(range(EVERYTHING.end))),
+        (
+            "backfill BTC-USDT 1h --end 2024-05-01",
+            backfill(Selection::Range(Span::new(EVERYTHING.start, may))),
+        ),
         ("gaps", gaps(None, None)),
         ("gaps BTC-USDT", gaps(Some(instrument("BTC-USDT")), None)),
         ("gaps BTC-USDT 1h", gaps(Some(instrument("BTC-USDT")), Some(btc().bar))),
@@ -292,7 +296,6 @@ fn what_is_wrong_is_told_in_a_line() {
             "--end 2024-05-01: give a time after --start 2024-05-01",
         ),
         ("query BTC-USDT 1h --start 2024-05-01 --end soon", "--end: \"soon\" is no time"),
-        ("query BTC-USDT 1h --end 2024-05-01", "--end is given without --start"),
         ("query BTC-USDT 1h --days 3 --end 2024-05-01", "--days and --end exclude each other"),
         ("query BTC-USDT 1h --days 3 --start 2024-05-01", "--days and --start exclude each other"),
         ("query BTC-USDT 1h --count 3 --days 3", "--count and --days exclude each other"),

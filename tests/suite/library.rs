@@ -77,14 +77,19 @@ fn the_front_page_has_that_program() {
     assert_eq!(lines.len(), 6);
     for line in lines {
         let line = line.replace("open(file)", "open(\"config.json\")");
-        assert!(page.contains(&format!("//! {line}")), "src/lib.rs has no {line}");
         // There the lines are a whole program, which writes to the screen.
         let line = match line.strip_suffix("?;").filter(|_| line.contains("writeln!")) {
             Some(written) => written.replace("writeln!(out, ", "println!(") + ";",
             None => line,
         };
+        assert!(page.contains(&format!("//! {line}\n")), "src/lib.rs has no {line}");
         assert!(readme.contains(&line), "README.md has no {line}");
     }
+    // Whoever copies it from the page copies all of it.
+    let begins = page.find("```no_run").expect("the page has a program");
+    let shown = page[begins..].lines().take_while(|line| !line.ends_with("//! ```"));
+    assert!(shown.clone().any(|line| line.starts_with("//! fn main()")));
+    assert!(shown.clone().count() < 14 && !shown.clone().any(|line| line.starts_with("//! #")));
 }
 
 /// A store for one instrument that a program has built, and that waits for nothing for long.
