@@ -81,7 +81,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
     // A daemon's last lines are still on their way to the screen.
     log::logger().flush();
     result.unwrap_or_else(|failure| {
-        outcome::note(&mut notes, format_args!("okx-store: {failure}"));
+        outcome::complain(&mut notes, &failure);
         failure.exit()
     })
 }
@@ -327,7 +327,7 @@ fn load(
     let salvaged = Config::salvage_in(environment, file, data_dir);
     let seen = salvaged.and_then(|config| Some((Sight::look(&config.data_dir)?, config)));
     let Some((sight, config)) = seen else { return Err(Failure::Config(refused)) };
-    outcome::note(&mut io::stderr(), format_args!("okx-store: {refused}"));
+    outcome::complain(&mut io::stderr(), &refused);
     let instruments = sight.kept(&config);
     Ok(Config { instruments, ..config })
 }

@@ -232,6 +232,8 @@ pub struct Change {
     pub to: Mode,
     /// Why.
     pub cause: String,
+    /// Whether somebody has set it so, and nothing is wrong.
+    pub chosen: bool,
 }
 
 /// The mode of one instrument and what led to it. Times are local.
@@ -279,7 +281,7 @@ impl Switch {
             *self = Switch::new(rule, now);
         }
         let (to, cause) = (self.mode, self.cause.clone());
-        (from != to).then_some(Change { from, to, cause })
+        (from != to).then_some(Change { from, to, cause, chosen: true })
     }
 
     /// The mode.
@@ -389,7 +391,7 @@ impl Switch {
         let from = std::mem::replace(&mut self.mode, to);
         self.since = now;
         self.cause = cause.to_owned();
-        Change { from, to, cause: cause.to_owned() }
+        Change { from, to, cause: cause.to_owned(), chosen: false }
     }
 }
 

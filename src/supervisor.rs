@@ -440,6 +440,9 @@ impl Supervisor<'_> {
             let (from, to, cause) = (change.from.as_str(), change.to.as_str(), change.cause);
             match change.to {
                 Mode::Joining => debug!(target: "mode", "{instrument}: {from} to {to}: {cause}"),
+                _ if change.chosen => {
+                    info!(target: "mode", "{instrument}: {from} to {to}: {cause}")
+                }
                 Mode::Stream => info!(target: "mode", "{instrument}: {from} to {to}: {cause}"),
                 _ => warn!(target: "mode", "{instrument}: {from} to {to}: {cause}"),
             }

@@ -37,7 +37,10 @@ pub(super) fn parse(argv: &[String]) -> Result<Args, Usage> {
 fn help(command: Option<&String>) -> String {
     let mut words: Vec<&str> = command.map(String::as_str).into_iter().collect();
     words.push("--help");
-    Args::from_args(&[PROGRAM], &words).err().map_or_else(String::new, |exit| exit.output)
+    let text =
+        Args::from_args(&[PROGRAM], &words).err().map_or_else(String::new, |exit| exit.output);
+    // A command without arguments has a blank in their place.
+    text.lines().map(str::trim_end).collect::<Vec<&str>>().join("\n")
 }
 
 fn one_line(text: &str) -> String {
@@ -172,7 +175,10 @@ fn find<'a>(name: &str, flags: &Flags<'a>) -> Result<&'a FlagInfo<'a>, String> {
     flags.all().find(is_meant).ok_or_else(|| {
         match nearest(name, flags.all().map(|flag| flag.long)) {
             Some(near) => format!("unknown option {name:?}, did you mean {near}?"),
-            None => format!("unknown option {name:?}: {PROGRAM} COMMAND --help lists them"),
+            None => {
+                let command = flags.command.map_or("COMMAND", |command| command.name);
+                format!("unknown option {name:?}: {PROGRAM} {command} --help lists them")
+            }
         }
     })
 }

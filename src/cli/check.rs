@@ -189,7 +189,9 @@ fn websocket(args: &args::WebSocket) -> Result<WebSocket, String> {
     ];
     let given: Vec<&str> = given.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
     if let Some(stray) = given.iter().find(|name| !own.contains(name)) {
-        return Err(format!("websocket {action} has no option {stray}: see websocket --help"));
+        return Err(format!(
+            "websocket {action} has no option {stray}: see okx-store websocket --help"
+        ));
     }
     if let [first, second, ..] = given[..] {
         return Err(format!("{first} and {second} exclude each other"));

@@ -5,7 +5,7 @@ use std::io::Write;
 use serde::Serialize;
 
 use crate::bar::Bar;
-use crate::cli::outcome::{Exit, Failure, finish, note, write_json};
+use crate::cli::outcome::{Exit, Failure, NOTHING_CONFIGURED, finish, note, write_json};
 use crate::cli::table::{Align, Layout, count, short_length, short_time};
 use crate::house::House;
 use crate::instrument::Instrument;
@@ -69,7 +69,13 @@ pub fn gaps(
     for Sick { symbol, error } in &report.errors {
         note(notes, format_args!("{symbol}: {error}"));
     }
-    let shown = if asked.json { write_json(&report, out) } else { write_text(&report, out) };
+    let shown = match asked.json {
+        true => write_json(&report, out),
+        false if report.series.is_empty() && house.instruments.is_empty() => {
+            writeln!(out, "{NOTHING_CONFIGURED}").map_err(Failure::from)
+        }
+        false => write_text(&report, out),
+    };
     let exit = finish(shown, out)?;
     let short: Vec<&SeriesGaps> =
         report.series.iter().filter(|series| asked.check && series.overdue > 0).collect();

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use crate::cli::outcome::{Exit, Failure, finish, write_json};
+use crate::cli::outcome::{Exit, Failure, NOTHING_CONFIGURED, finish, write_json};
 use crate::cli::table::{Align, Layout, format_bytes};
 use crate::house::{House, Wanted};
 use crate::instrument::Instrument;
@@ -69,7 +69,10 @@ fn write_text(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
         ]
     };
     let rows: Vec<Vec<String>> = report.instruments.iter().map(row).collect();
-    Layout::new("", &columns).write(out, &rows)?;
+    match rows.is_empty() {
+        true => writeln!(out, "{NOTHING_CONFIGURED}")?,
+        false => Layout::new("", &columns).write(out, &rows)?,
+    }
     if !report.unconfigured.is_empty() {
         writeln!(out, "\nIn the folder, but not configured:")?;
     }

@@ -259,6 +259,12 @@ pub fn note(notes: &mut dyn Write, text: fmt::Arguments<'_>) {
     let _ = writeln!(notes, "{text}");
 }
 
+/// Tells what is wrong, with the program's name before each line: there may be several, and a
+/// script keeps those of many programs together.
+pub fn complain(notes: &mut dyn Write, error: &dyn fmt::Display) {
+    error.to_string().lines().for_each(|line| note(notes, format_args!("okx-store: {line}")));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

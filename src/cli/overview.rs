@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use crate::cli::outcome::{Exit, Failure, finish, note, write_json};
+use crate::cli::outcome::{Exit, Failure, NOTHING_CONFIGURED, finish, note, write_json};
 use crate::cli::table::{Align, Layout, short_length};
 use crate::house::{House, Wanted};
 use crate::instrument::Instrument;
@@ -54,12 +54,17 @@ impl Row {
             change_24h: market.and_then(|market| market.change_24h),
             high_24h: market.map(|market| market.high_24h),
             low_24h: market.map(|market| market.low_24h),
-            volume_24h: market.map(|market| market.volume_24h),
-            volume_quote_24h: market.map(|market| market.volume_quote_24h),
+            volume_24h: market.map(|market| summed(market.volume_24h)),
+            volume_quote_24h: market.map(|market| summed(market.volume_quote_24h)),
             complete: market.is_some_and(|market| market.complete),
             error,
         }
     }
+}
+
+/// A sum without the noise that adding binary fractions leaves behind its twelfth digit.
+fn summed(sum: f64) -> f64 {
+    format!("{sum:.11e}").parse().unwrap_or(sum)
 }
 
 /// Shows price, change, range and volume of each configured instrument.
@@ -87,6 +92,9 @@ pub fn overview(
 }
 
 fn write_text(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
+    if report.instruments.is_empty() {
+        return Ok(writeln!(out, "{NOTHING_CONFIGURED}")?);
+    }
     let columns = [
         ("instrument", Align::Left),
         ("last", Align::Point),
@@ -165,6 +173,12 @@ ETH-USDT       -          -     -     -               -    -  never synced
         });
         assert_eq!(report["instruments"][0], btc);
         assert!(report["instruments"][1]["last"].is_null());
+    }
+
+    #[test]
+    fn sums_have_no_more_digits_than_they_are_good_for() {
+        assert_eq!(summed(682.690_672_810_000_1), 682.690_672_81);
+        assert_eq!((summed(0.0), summed(15_409_801.25)), (0.0, 15_409_801.25));
     }
 
     #[test]

@@ -128,12 +128,17 @@ pub fn remove(
     if configured {
         remove_instrument(&config.file, instrument).map_err(Failure::Config)?;
         writeln!(out, "{instrument} removed from {}", config.file.display())?;
+        out.flush()?;
     }
     if let Some((gate, writer)) = gate.as_mut().zip(writer) {
         delete_by(writer, gate, instrument, &path)?;
         writeln!(out, "{} deleted", path.display())?;
     } else if stored {
         note(notes, format_args!("its candles stay in {}: --purge deletes them", path.display()));
+    }
+    if let Some(sight) = Sight::look(&setup.data_dir).filter(|_| configured) {
+        let pid = sight.snapshot.pid;
+        note(notes, format_args!("the running daemon, pid {pid}, takes it up within 5 s"));
     }
     finish(Ok(()), out)
 }

@@ -171,7 +171,8 @@ pub(crate) fn judge(outcome: &Outcome, notes: &mut dyn Write) -> Exit {
         note(
             notes,
             format_args!(
-                "okx-store: stopped with {missing} missing; the next sync goes on from here"
+                "okx-store: stopped with {missing} missing; the next sync, or a daemon, goes on \
+                 from here"
             ),
         );
         exit = Exit::Failed;

@@ -252,7 +252,7 @@ fn what_is_wrong_is_told_in_a_line() {
         ("demon", "unknown command \"demon\", did you mean daemon?"),
         ("daemon now", "daemon: \"now\" is one word too many"),
         ("--confg c.json status", "unknown option \"--confg\", did you mean --config?"),
-        ("status --frobnicate", "unknown option \"--frobnicate\": okx-store COMMAND --help lists"),
+        ("status --frobnicate", "unknown option \"--frobnicate\": okx-store status --help lists"),
         ("status -5", "unknown option \"-5\""),
         ("sync --all --count 3", "sync has no option --count: see okx-store sync --help"),
         ("sync --all --json", "sync has no option --json: see okx-store sync --help"),

@@ -2,8 +2,8 @@
 
 use super::{Exchange, Garbage, Refuse, StreamFault, Strike};
 
-pub const COMMANDS: &str = "\
-  drop, reset                  end the connections, by FIN or by RST, without a close frame
+pub const COMMANDS: &str =
+    "  drop, reset                  end the connections, by FIN or by RST, without a close frame
   close CODE                   end them with a close frame
   notice S                     announce an upgrade, and close S seconds later
   garbage                      send one of each kind of nonsense

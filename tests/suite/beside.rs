@@ -140,7 +140,9 @@ fn a_command_that_is_interrupted_ends_and_is_forgotten() {
     client.signal("INT");
     while call.answers.send_timeout(Answer::Progress(view.clone()), LATE).is_ok() {}
     let client = client.wait().exits(1);
-    client.last_word("okx-store: stopped with 0 bars missing; the next sync goes on from here");
+    client.last_word(
+        "okx-store: stopped with 0 bars missing; the next sync, or a daemon, goes on from here",
+    );
     assert!(client.out.contains("ETH-USDT 5m"), "{}", client.out);
 }
 

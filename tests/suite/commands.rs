@@ -142,6 +142,7 @@ fn an_instrument_is_added_and_removed_and_remarks_stay() {
 
     let kept = home.run("remove-symbol ETH-USDT").exits(0);
     kept.last_word("--purge");
+    assert!(kept.out.starts_with("ETH-USDT removed from "), "{}", kept.out);
     assert!(!config().contains("ETH-USDT") && config().contains("// A remark"), "{}", config());
     let file = home.data_dir().join("ETH-USDT.db");
     assert!(file.exists());

@@ -153,7 +153,10 @@ fn what_went_wrong_there_is_told_and_fails_here() {
     for (view, expected) in [
         (failed, "okx-store: ETH-USDT 1H: 51001: there is no such instrument\n"),
         (gave_up, "okx-store: gave up: it is down\n"),
-        (stopped, "okx-store: stopped with 168 bars missing; the next sync goes on from here\n"),
+        (
+            stopped,
+            "okx-store: stopped with 168 bars missing; the next sync, or a daemon, goes on from here\n",
+        ),
     ] {
         let house = House::new();
         let served = house.script(vec![Answer::Done(view.clone())]);

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use crate::cli::outcome::Failure;
+use crate::cli::sight::whole_length;
 use crate::cli::status::Report;
 use crate::status::{InstrumentStatus, SeriesStatus};
 use crate::time::{Millis, format_length};
@@ -21,7 +22,7 @@ pub(super) fn write(
 ) -> Result<(), Failure> {
     if late.is_empty() {
         let series = enabled(report).flat_map(configured).count();
-        let max_lag = format_length(max_lag_ms);
+        let max_lag = whole_length(max_lag_ms);
         return Ok(writeln!(out, "{series} series checked, none lags by more than {max_lag}")?);
     }
     late.iter().try_for_each(|line| Ok(writeln!(out, "{line}")?))

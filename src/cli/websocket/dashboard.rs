@@ -132,15 +132,19 @@ impl Board<'_> {
         line(out, "series", &format!("{subscriptions} of {wanted} subscribed"))?;
         let heard = stream.last_heard_ms.map(|age_ms| format_age(self.sight.since(age_ms)));
         let heard = heard.unwrap_or_else(|| "never".to_owned());
-        let rate = stream.updates_per_second;
-        line(out, "last frame", &format!("{heard}, {rate:.1} updates a second"))
+        // What was measured on a connection that is gone tells nothing of the next one.
+        let rate = match stream.connected {
+            true => format!(", {:.1} updates a second", stream.updates_per_second),
+            false => String::new(),
+        };
+        line(out, "last frame", &format!("{heard}{rate}"))
     }
 
     fn write_health(&self, out: &mut dyn Write) -> Result<(), Failure> {
         let snapshot = &self.sight.snapshot;
-        let StreamView { breaker, failures, reconnects, errors, frames, rtt_ms, .. } =
-            &snapshot.stream;
-        line(out, "ping", &measured(*rtt_ms))?;
+        let StreamView { breaker, failures, reconnects, errors, frames, .. } = &snapshot.stream;
+        let rtt_ms = snapshot.stream.rtt_ms.filter(|_| snapshot.stream.connected);
+        line(out, "ping", &measured(rtt_ms))?;
         let LatencyView { p50_ms, p99_ms, confirmed_p50_ms, confirmed_p99_ms, updates } =
             snapshot.latency;
         let share = |name, ms: Option<Millis>| format!("{name} {}", measured(ms));
@@ -353,7 +357,7 @@ DOGE-USDT      off     12m     0  -         its file is damaged
         snapshot.rest.paused = Some("50011: too many requests".into());
         let stream = &mut snapshot.stream;
         (stream.connected, stream.breaker, stream.failures) = (false, "open".into(), 5);
-        (stream.retry_in_ms, stream.rtt_ms) = (Some(42_000), None);
+        (stream.retry_in_ms, stream.rtt_ms) = (Some(42_000), Some(1));
         (stream.frames, stream.subscriptions) = (0, 0);
         stream.login = Some("refused: 60009".into());
         stream.last_error = Some("WebSocketConnectionError: ws.okx.com:443: tcp: refused".into());
@@ -363,7 +367,7 @@ DOGE-USDT      off     12m     0  -         its file is damaged
             "             WebSocketConnectionError: ws.okx.com:443: tcp: refused",
             "login        refused: 60009",
             "series       0 of 5 subscribed",
-            "last frame   12s ago, 38.2 updates a second",
+            "last frame   12s ago",
             "ping         -",
             "errors       3 in 24h",
             "breaker      open, 5 failures in a row",
