@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::bar::Grid;
 use crate::csv::CsvWriter;
-use crate::draft::Draft;
+use crate::draft::{self, Draft};
 use crate::error::Error;
 use crate::house::House;
 use crate::instrument::Series;
@@ -155,14 +155,17 @@ fn missing(
     Ok(missing.iter().filter(|&span| grid.count(span) > 0).collect())
 }
 
-/// Refuses, before any work, what can be no target.
+/// Refuses, before any work, what can be no target. A link counts as what it leads to.
 pub fn check_target(house: &House<'_>, path: &Path) -> Result<(), Error> {
     let refuse = |why| Err(Error::Target { path: path.to_owned(), why });
-    let found = fs::metadata(path);
+    let Ok(end) = draft::destination(path) else {
+        return refuse("is a link that leads nowhere: give another name");
+    };
+    let found = fs::metadata(&end);
     if found.as_ref().is_ok_and(fs::Metadata::is_dir) {
         return refuse("is a folder: name a file in it");
     }
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+    let (Some(folder), Some(name)) = (end.parent(), end.file_name()) else {
         return refuse("names no file");
     };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -176,10 +179,10 @@ pub fn check_target(house: &House<'_>, path: &Path) -> Result<(), Error> {
     let same = |left: &Path, right: &Path| {
         fs::canonicalize(left).is_ok_and(|left| fs::canonicalize(right).is_ok_and(|r| r == left))
     };
-    if same(path, house.config) {
+    if same(&end, house.config) {
         return refuse("is the configuration: export to another name");
     }
-    let beside = fs::canonicalize(folder).ok() == fs::canonicalize(house.data_dir).ok();
+    let beside = same(folder, house.data_dir);
     let name = name.to_string_lossy();
     let own = [".db", ".db-wal", ".db-shm", ".lock"].iter().any(|end| name.ends_with(end));
     if own && beside {

@@ -242,7 +242,12 @@ impl fmt::Display for StoreError {
                 write!(f, "{}: cannot {doing}: {source}", path.display())
             }
             StoreError::Sql { path, doing, source } => {
-                write!(f, "{}: cannot {doing}: {source}", path.display())
+                write!(f, "{}: cannot {doing}: {source}", path.display())?;
+                match source.sqlite_error_code() {
+                    // SQLite does not say why, and to look would cost a lock that is held.
+                    Some(ErrorCode::CannotOpen) => f.write_str(": see that this user may open it"),
+                    _ => Ok(()),
+                }
             }
         }
     }

@@ -311,12 +311,20 @@ fetch: okx-store backfill BTC-USDT 1m --start 2024-05-01T00:02:00Z --end 2024-05
     fn what_can_be_no_target_is_refused_before_any_work() {
         let sample = sample();
         let dir = sample.data_dir();
+        let link = |name: &str, to: &str| {
+            std::os::unix::fs::symlink(dir.join(to), dir.join(name)).unwrap();
+            dir.join(name)
+        };
         for (path, why) in [
             (dir.to_owned(), "is a folder"),
             (dir.join("none/out.csv"), "its folder does not exist"),
             (dir.join("BTC-USDT.db"), "is a file of the store"),
             (PathBuf::from("/dev/null"), "is no regular file"),
             (PathBuf::new(), "names no file"),
+            (link("file", "BTC-USDT.db"), "is a file of the store"),
+            (link("new", "ETH-USDT.db"), "is a file of the store"),
+            (link("far", "none/out.csv"), "its folder does not exist"),
+            (link("circle", "circle"), "is a link that leads nowhere"),
         ] {
             let failure = run(&sample, &everything(Target::File(path.clone()))).0.unwrap_err();
             assert_eq!(failure.exit(), Exit::Usage, "{path:?}");

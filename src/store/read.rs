@@ -204,14 +204,16 @@ fn connect(path: &Path) -> Result<(Connection, bool), StoreError> {
         conn.query_row("SELECT 1 FROM sqlite_schema", [], |_| Ok(())).optional().map(|_| conn)
     });
     let log = std::fs::metadata(path.with_extension("db-wal"));
-    match opened {
-        Err(_) if log.map_or(true, |log| log.len() == 0) => {
+    let opened = match opened {
+        // The first error names the file as people know it.
+        Err(first) if log.map_or(true, |log| log.len() == 0) => {
             let flags = flags | OpenFlags::SQLITE_OPEN_URI;
-            Connection::open_with_flags(immutable_uri(path), flags).map(|conn| (conn, true))
+            let unchanging = Connection::open_with_flags(immutable_uri(path), flags);
+            unchanging.map(|conn| (conn, true)).map_err(|_| first)
         }
         other => other.map(|conn| (conn, false)),
-    }
-    .map_err(StoreError::sql(path, "open the file for reading"))
+    };
+    opened.map_err(StoreError::sql(path, "open the file for reading"))
 }
 
 /// A path as a URI, with the bytes escaped that mean something there.
