@@ -102,12 +102,54 @@ enum Face {
 
 /// Where a run stands, over all series.
 struct Sum {
+    effort: Effort,
+    wait: Option<(Millis, Hold)>,
+}
+
+/// What work has come to and what is left of it, for one series or for all: both are reckoned in
+/// the same way, from this work alone, whatever else a daemon fetches beside it.
+#[derive(Clone, Copy, Default)]
+struct Effort {
+    elapsed_ms: Millis,
     rows: u64,
     missing: i64,
     pages_left: i64,
-    left_ms: Option<Millis>,
-    per_second: Option<u64>,
-    wait: Option<(Millis, Hold)>,
+    pages_per_minute: f64,
+}
+
+impl Effort {
+    fn of(line: &LineView, view: &View, elapsed_ms: Millis) -> Effort {
+        let missing = if line.error.is_none() { line.tally.missing } else { 0 };
+        let pages_left = (missing + PAGE_ROWS - 1) / PAGE_ROWS;
+        let pages_per_minute = view.pages_per_minute;
+        Effort { elapsed_ms, rows: line.closed, missing, pages_left, pages_per_minute }
+    }
+
+    fn add(&mut self, other: Effort) {
+        let rows = self.rows + other.rows;
+        let missing = self.missing + other.missing;
+        *self = Effort { rows, missing, pages_left: self.pages_left + other.pages_left, ..other };
+    }
+
+    /// Rows that come in a second, once that is more than a guess.
+    fn per_second(self) -> Option<f64> {
+        let seconds = self.elapsed_ms as f64 / SECOND as f64;
+        (self.elapsed_ms >= SETTLED_MS).then(|| self.rows as f64 / seconds)
+    }
+
+    /// How long the rest takes at that rate. A run that has just begun spends its budget in a
+    /// burst, so the permitted rate bounds what is promised.
+    fn left_ms(self) -> Option<Millis> {
+        let per_second = self.per_second().filter(|&per_second| per_second > 0.0)?;
+        let by_rows = self.missing as f64 / per_second * SECOND as f64;
+        let permitted = self.pages_per_minute / MINUTE as f64;
+        let by_pages = if permitted > 0.0 { self.pages_left as f64 / permitted } else { 0.0 };
+        (self.missing > 0).then(|| by_rows.max(by_pages) as Millis)
+    }
+}
+
+fn left(left_ms: Millis) -> String {
+    format!("{} left", format_length((left_ms / SECOND).max(1) * SECOND))
 }
 
 impl Progress {
@@ -139,7 +181,7 @@ impl Progress {
                 }
                 let open = || view.lines.iter().filter(|line| !line.done);
                 let working: Vec<String> =
-                    open().take(SHOWN_MAX).map(|line| working_line(line, elapsed_ms)).collect();
+                    open().take(SHOWN_MAX).map(|line| sum.working_line(line, view)).collect();
                 let more = open().count() - working.len();
                 while shown.len() < working.len() {
                     let bar = ProgressBar::no_length().with_style(total.style());
@@ -234,68 +276,100 @@ pub fn remarks(line: &LineView) -> String {
     told.map(|(bars, what)| format!(", {bars} {what}")).collect()
 }
 
-/// A series under way, in less than 80 columns: how much is known of what is wanted, how fast more
-/// of it comes, and how long the rest takes at that rate.
-fn working_line(line: &LineView, elapsed_ms: Millis) -> String {
-    let tally = line.tally;
-    let known = tally.wanted - tally.missing;
-    let bar = bar(known, tally.wanted);
-    let shown = format!("{:<22} {bar} {known} of {}", line.series.to_string(), tally.wanted);
-    if elapsed_ms < SETTLED_MS || line.closed == 0 {
-        return shown;
-    }
-    let per_second = line.closed as f64 * SECOND as f64 / elapsed_ms as f64;
-    let left_ms = (tally.missing as f64 / per_second * SECOND as f64) as Millis;
-    format!(
-        "{shown}, {per_second:.0}/s, {} left",
-        format_length((left_ms / SECOND).max(1) * SECOND)
-    )
-}
-
 impl Sum {
     fn of(view: &View, elapsed_ms: Millis) -> Sum {
-        let mut sum =
-            Sum { rows: 0, missing: 0, pages_left: 0, left_ms: None, per_second: None, wait: None };
-        for line in &view.lines {
-            sum.rows += line.closed;
-            if line.error.is_none() {
-                let missing = line.tally.missing;
-                sum.missing += missing;
-                sum.pages_left += (missing + PAGE_ROWS - 1) / PAGE_ROWS;
-            }
-        }
+        let mut effort = Effort { elapsed_ms, ..Effort::default() };
+        view.lines.iter().for_each(|line| effort.add(Effort::of(line, view, elapsed_ms)));
         // Shorter waits are no news.
-        sum.wait = view.wait.filter(|&(wait_ms, _)| wait_ms >= SECOND);
-        if elapsed_ms >= SETTLED_MS {
-            let per_ms = view.pages as f64 / elapsed_ms as f64;
-            // A run that has just begun spends its budget in a burst, so the permitted rate bounds
-            // what is promised.
-            let per_ms = per_ms.min(view.pages_per_minute / MINUTE as f64);
-            sum.left_ms = (per_ms > 0.0).then(|| (sum.pages_left as f64 / per_ms) as Millis);
-            sum.per_second = Some(sum.rows * 1_000 / elapsed_ms as u64);
+        let wait = view.wait.filter(|&(wait_ms, _)| wait_ms >= SECOND);
+        Sum { effort, wait }
+    }
+
+    /// A series under way, in less than 80 columns: how much is known of what is wanted, how fast
+    /// more of it comes, and how long the rest takes at that rate: no longer than all together,
+    /// for the series that end before it leave it their share.
+    fn working_line(&self, line: &LineView, view: &View) -> String {
+        let tally = line.tally;
+        let known = tally.wanted - tally.missing;
+        let bar = bar(known, tally.wanted);
+        let shown = format!("{:<22} {bar} {known} of {}", line.series.to_string(), tally.wanted);
+        let effort = Effort::of(line, view, self.effort.elapsed_ms);
+        let left_ms = effort.left_ms().zip(self.effort.left_ms()).map(|(own, all)| own.min(all));
+        match effort.per_second().zip(left_ms) {
+            Some((per_second, left_ms)) => format!("{shown}, {per_second:.0}/s, {}", left(left_ms)),
+            None => shown,
         }
-        sum
     }
 
     fn text(&self) -> String {
+        let rows = count(self.effort.rows as i64, "bar");
+        let missing = count(self.effort.missing, "bar");
         if let Some((wait_ms, hold)) = self.wait {
             let what = match hold {
                 Hold::Budget => "waiting for the rate limit",
                 Hold::Pause => "trying again",
                 Hold::Confirm => "looking for a confirm",
             };
-            let (rows, missing) = (count(self.rows as i64, "bar"), count(self.missing, "bar"));
             let wait = format_length(wait_ms / SECOND * SECOND);
             return format!("{rows} stored, {missing} missing, {what} in {wait}");
         }
-        let rate = self.per_second.map(|rate| format!(", {rate} bars/s")).unwrap_or_default();
-        let left = match self.left_ms {
-            Some(left_ms) if self.missing > 0 => {
-                format!(", {} left", format_length((left_ms / SECOND).max(1) * SECOND))
-            }
-            _ => String::new(),
-        };
-        let rows = count(self.rows as i64, "bar");
-        format!("{rows} stored, {} missing{rate}{left}", count(self.missing, "bar"))
+        let rate = self.effort.per_second().map(|rate| format!(", {rate:.0} bars/s"));
+        let left = self.effort.left_ms().map(|left_ms| format!(", {}", left(left_ms)));
+        format!(
+            "{rows} stored, {missing} missing{}{}",
+            rate.unwrap_or_default(),
+            left.unwrap_or_default()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::tests::sample;
+
+    /// Two series of which one comes fast, after a minute of work.
+    fn view() -> View {
+        let mut view = sample();
+        view.wait = None;
+        for (line, (closed, missing)) in view.lines.iter_mut().zip([(36_000, 72_000), (60, 9_000)])
+        {
+            (line.error, line.done, line.closed) = (None, false, closed);
+            (line.tally.wanted, line.tally.missing) = (100_000, missing);
+        }
+        view
+    }
+
+    fn shown(view: &View, elapsed_ms: Millis) -> Vec<String> {
+        let sum = Sum::of(view, elapsed_ms);
+        let lines = view.lines.iter().map(|line| sum.working_line(line, view));
+        lines.chain([sum.text()]).collect()
+    }
+
+    #[test]
+    fn a_series_alone_takes_as_long_as_all_whatever_else_a_daemon_fetches() {
+        let mut view = view();
+        view.lines.truncate(1);
+        for pages in [0, 120, 100_000] {
+            view.pages = pages;
+            let [line, sum] = &shown(&view, MINUTE)[..] else { panic!("two lines") };
+            assert!(line.ends_with("28000 of 100000, 600/s, 2m left"), "{line}");
+            assert_eq!(sum, "36000 bars stored, 72000 bars missing, 600 bars/s, 2m left");
+        }
+        // Only so many pages are permitted, however fast the first ones came.
+        view.pages_per_minute = 60.0;
+        let promised: Vec<bool> =
+            shown(&view, MINUTE).iter().map(|text| text.ends_with(" 4m left")).collect();
+        assert_eq!(promised, [true, true]);
+    }
+
+    #[test]
+    fn no_series_takes_longer_than_all_together() {
+        let [fast, slow, sum] = &shown(&view(), MINUTE)[..] else { panic!("three lines") };
+        assert!(fast.ends_with(", 600/s, 2m left"), "{fast}");
+        assert!(slow.ends_with(", 1/s, 2m 14s left"), "{slow}");
+        assert_eq!(sum, "36060 bars stored, 81000 bars missing, 601 bars/s, 2m 14s left");
+        let early = shown(&view(), SETTLED_MS - 1);
+        assert!(early.iter().all(|text| !text.contains("left")), "{early:?}");
     }
 }

@@ -23,6 +23,8 @@ const WAIT_MS: Millis = lock::WAIT.as_millis() as Millis;
 const TURN: Duration = Duration::from_millis(100);
 /// A daemon that says nothing for so long hangs.
 const SILENCE_MS: Millis = 60 * SECOND;
+/// After so long without a word the user is told what is waited for.
+const MUTE_MS: Millis = 5 * SECOND;
 /// How soon a signal is heeded.
 const LOOK_MS: Millis = 100;
 
@@ -115,7 +117,8 @@ impl Gate {
                 }
             }
             if let Ok(lines) = met {
-                return Ok(Writer::Daemon(Daemon { lines }));
+                let pid = Lock::holder(&self.data_dir).map(|holder| holder.pid);
+                return Ok(Writer::Daemon(Daemon::new(lines, pid)));
             }
         }
     }
@@ -125,6 +128,10 @@ impl Gate {
 #[derive(Debug)]
 pub struct Daemon {
     lines: Lines,
+    /// Its process, where that is known.
+    pid: Option<u32>,
+    /// Whether the user was told that it says nothing.
+    is_told_mute: bool,
 }
 
 /// What comes of waiting for an answer.
@@ -137,6 +144,10 @@ enum Heard {
 }
 
 impl Daemon {
+    fn new(lines: Lines, pid: Option<u32>) -> Daemon {
+        Daemon { lines, pid, is_told_mute: false }
+    }
+
     /// Has bars fetched, and gives where that ended; nothing where the daemon hung up before it
     /// answered, because it was ending.
     ///
@@ -217,12 +228,17 @@ impl Daemon {
     }
 
     fn hear(&mut self, stops: &Receiver<Signal>) -> Result<Heard, RemoteError> {
-        let silence = Deadline::after(SILENCE_MS);
+        let (silence, mute) = (Deadline::after(SILENCE_MS), Deadline::after(MUTE_MS));
         while silence.left().is_some() {
+            if mute.left().is_none() && !std::mem::replace(&mut self.is_told_mute, true) {
+                self.tell_mute();
+            }
             if stops.try_recv().is_ok() {
                 return Ok(Heard::Stop);
             }
             match self.lines.read(ANSWER_BYTES_MAX, Deadline::after(LOOK_MS)) {
+                // What came with the signal is not shown: `^C` has moved the lines.
+                Ok(Some(_)) if stops.try_recv().is_ok() => return Ok(Heard::Stop),
                 Ok(Some(line)) => {
                     return Answer::decode(&line).map(Heard::Answer).map_err(RemoteError::Garbled);
                 }
@@ -232,6 +248,17 @@ impl Daemon {
             }
         }
         Err(RemoteError::Silent)
+    }
+
+    /// Says in the log, which keeps clear of the moving lines, what is waited for.
+    fn tell_mute(&self) {
+        let pid = self.pid.map(|pid| format!(", process {pid},")).unwrap_or_default();
+        log::warn!(
+            target: "daemon",
+            "the daemon{pid} has not answered for {} s: waiting up to {} s for it",
+            MUTE_MS / SECOND,
+            SILENCE_MS / SECOND
+        );
     }
 }
 

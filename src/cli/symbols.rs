@@ -128,10 +128,15 @@ pub fn remove(
     if configured {
         remove_instrument(&config.file, instrument).map_err(Failure::Config)?;
         writeln!(out, "{instrument} removed from {}", config.file.display())?;
+        // Whoever does not wait for the rest has read what is done.
         out.flush()?;
     }
     if let Some((gate, writer)) = gate.as_mut().zip(writer) {
-        delete_by(writer, gate, instrument, &path)?;
+        if let Err(failure) = delete_by(writer, gate, instrument, &path) {
+            let path = path.display();
+            note(notes, format_args!("{path} is still there: the same command again deletes it"));
+            return Err(failure);
+        }
         writeln!(out, "{} deleted", path.display())?;
     } else if stored {
         note(notes, format_args!("its candles stay in {}: --purge deletes them", path.display()));

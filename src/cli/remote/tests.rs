@@ -262,6 +262,27 @@ fn whoever_has_had_enough_is_forgotten_by_the_daemon() {
 }
 
 #[test]
+fn nothing_is_shown_that_comes_after_the_user_has_had_enough() {
+    let house = House::new();
+    let (halfway, _) = course();
+    let mut daemon = house.daemon();
+    let (stop, stops) = bounded(1);
+    let client = std::thread::spawn(move || {
+        let request = Request::Fill { wanted: wanted(&course().1) };
+        let first = daemon.ask(&request).unwrap().expect("because the daemon answers");
+        let mut seen = Vec::new();
+        daemon.follow(first, &stops, &mut |view| seen.push(view.stopped)).unwrap();
+        seen
+    });
+    let call = house.calls.recv_timeout(LATE).unwrap();
+    call.answers.send_timeout(Answer::Progress(halfway.clone()), LATE).unwrap();
+    stop.send(Signal::Stop).unwrap();
+    while call.answers.send_timeout(Answer::Progress(halfway.clone()), LATE).is_ok() {}
+    let seen = client.join().unwrap();
+    assert_eq!(seen, [false, true]);
+}
+
+#[test]
 fn what_is_no_daemon_is_told_of() {
     for (said, expected) in [
         ("SSH-2.0-OpenSSH_9.6\n", Some("the daemon's answer: a line that nobody understands")),
@@ -277,7 +298,7 @@ fn what_is_no_daemon_is_told_of() {
             let _ = stream.read(&mut [0; 16]);
             stream.write_all(said.as_bytes()).unwrap();
         });
-        let daemon = Daemon { lines: Lines::connect(dir.path()).unwrap() };
+        let daemon = Daemon::new(Lines::connect(dir.path()).unwrap(), None);
         let result = daemon.fetch(&fill(&course().1), &mut |_| ());
         match expected {
             Some(words) => {
