@@ -51,6 +51,8 @@ pub struct Tally {
     pub different: i64,
     /// The store has it, the exchange has not.
     pub foreign: i64,
+    /// Those of them that lie off the grid.
+    pub off_grid: i64,
     /// Closed on neither side: there is no such bar.
     pub absent: i64,
     /// Not closed by the exchange yet.
@@ -70,6 +72,12 @@ impl Tally {
     /// Bars that differ.
     pub fn differing(&self) -> i64 {
         self.missing + self.different + self.foreign
+    }
+
+    /// Bars that fetching can heal. What only the store has, where a bar opens, the exchange may
+    /// have had.
+    pub fn curable(&self) -> i64 {
+        self.missing + self.different + self.off_grid
     }
 
     /// Bars of which it is known what came of them.
@@ -92,6 +100,8 @@ pub struct Different {
 pub struct Verification {
     grid: Grid,
     due: Millis,
+    /// Where the ranges end.
+    end: Millis,
     tour: Tour,
     planned: i64,
     tally: Tally,
@@ -108,10 +118,12 @@ impl Verification {
     /// The beginning.
     pub fn new(scope: Scope) -> Verification {
         let Scope { grid, history_only, spans, share, due } = scope;
+        let end = spans.last().map_or(0, |last| last.end);
         let tour = Tour::new(grid, history_only, spans, share);
         Verification {
             grid,
             due,
+            end,
             planned: tour.bars(),
             tour,
             tally: Tally::default(),
@@ -240,10 +252,18 @@ impl Verification {
         join(&mut self.sick, bar, self.grid, PAGE_BARS);
     }
 
-    /// It did exist, since it was stored once: there is nothing to heal.
+    /// What lies on the grid may have existed once, so there is nothing to heal. What does not is
+    /// moved away by whoever stores the page that has its neighbours.
     fn find_foreign(&mut self, bar: Span) {
         self.tally.foreign += 1;
         keep(&mut self.foreign, bar);
+        if !self.grid.opens_at(bar.start) {
+            self.tally.off_grid += 1;
+            // A page with the bars before and after it shows that there is nothing between them.
+            let start = self.grid.floor(bar.start);
+            let around = Span::new(start, self.grid.step(start, 2).min(self.end));
+            join(&mut self.sick, around, self.grid, PAGE_BARS);
+        }
     }
 
     fn count(&self, spans: &Spans) -> i64 {

@@ -228,7 +228,7 @@ impl Round<'_> {
     }
 
     /// Has ranges fetched again by whoever may write, and verifies them once more. Gives how many
-    /// bars are missing or different all the same, as far as that is known, and how it ended.
+    /// bars could still be healed, as far as that is known, and how it ended.
     fn repair(
         &mut self,
         ranges: &Spans,
@@ -243,8 +243,7 @@ impl Round<'_> {
         let scope = Scope { spans: ranges.clone(), share: Share::ALL, ..scope.clone() };
         match self.run(scope) {
             Ok(Run { verification, trouble: None, .. }) => {
-                let tally = verification.tally();
-                (Some(tally.missing + tally.different), Ok(exit))
+                (Some(verification.tally().curable()), Ok(exit))
             }
             Ok(Run { trouble: Some(failure), .. }) | Err(failure) => (None, Err(failure)),
         }

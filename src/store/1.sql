@@ -17,7 +17,8 @@ CREATE TABLE empties (              -- inside the spans: bars that the exchange 
   PRIMARY KEY (bar, first_ts)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE revisions (            -- what closed bars were before the exchange revised them
+CREATE TABLE revisions (            -- what closed bars were before the exchange revised them, and
+                                    -- rows off the grid that it turned out not to have
   bar          TEXT    NOT NULL,
   ts           INTEGER NOT NULL,
   at           INTEGER NOT NULL,    -- when the revision was heard of, exchange clock, Unix ms

@@ -14,7 +14,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use crate::bar::{Bar, Grid};
 use crate::candle::Candle;
 use crate::coverage::{Coverage, Empty, Reach};
-use crate::page::{Evidence, Origin, Page, Stored};
+use crate::page::{Ask, Evidence, Origin, Page, Stored};
 use crate::span::Span;
 use crate::store::schema::{self, bar_key, key};
 use crate::store::{Identity, StoreError, read, row};
@@ -274,9 +274,13 @@ fn store_page(
 ) -> Result<(Stored, Vec<Candle>), StoreError> {
     let (bar, page) = (entry.bar, &entry.page);
     let mut stored = judge(entry, book.grid);
-    let written = row::write(txn, bar, &page.rows, page.origin.source(), entry.at)
+    let mut written = row::write(txn, bar, &page.rows, page.origin.source(), entry.at)
         .map_err(StoreError::sql(path, "write candles"))?;
     (stored.closed, stored.revised) = (written.closed, written.revised);
+    if let Some(span) = displaceable(page, &stored) {
+        written.odd -= row::displace(txn, bar, stored.grid, span, entry.at)
+            .map_err(StoreError::sql(path, "move rows off the grid"))?;
+    }
     withdraw(txn, bar, stored.grid, &mut stored.evidence)
         .map_err(StoreError::sql(path, "look for candles"))?;
     if let Some(reach) = book.coverage.reach(&stored.evidence) {
@@ -301,6 +305,17 @@ fn store_page(
         .and_then(|mut delete| delete.execute([bar_key(key::LAST_ERROR, bar)]))
         .map_err(StoreError::sql(path, "clear the last error"))?;
     Ok((stored, written.fresh))
+}
+
+/// The range in which a page shows that a row off its grid is none of the exchange's: between two
+/// of its rows, whatever the bars beyond them open at. None where the exchange itself has a row
+/// off the grid, or one that could not be read.
+fn displaceable(page: &Page, stored: &Stored) -> Option<Span> {
+    let Origin::Answer(ask) = page.origin else { return None };
+    let (oldest, newest) = stored.evidence.extent?;
+    let end = if let Ask::Below { end } = ask { end } else { newest };
+    let is_sure = stored.off_grid.is_none() && page.refused.is_empty();
+    is_sure.then(|| Span::new(oldest, end.min(stored.grid.next(stored.at))))
 }
 
 /// Takes out of what a page found absent the bars that are stored: the stream may have closed them

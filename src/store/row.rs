@@ -2,8 +2,9 @@
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use crate::bar::Bar;
+use crate::bar::{Bar, Grid};
 use crate::candle::{Candle, Source, State, Verdict};
+use crate::span::Span;
 use crate::store::schema::REVISIONS_MAX;
 use crate::time::Millis;
 
@@ -66,6 +67,49 @@ impl Written {
     }
 }
 
+/// Moves closed rows into the table of revisions that lie off the grid in a range in which the
+/// exchange has shown all that it has: they are none of its candles. Gives how many with odd values
+/// are gone.
+pub(crate) fn displace(
+    txn: &Transaction<'_>,
+    bar: Bar,
+    grid: Grid,
+    span: Span,
+    at: Millis,
+) -> Result<i64, rusqlite::Error> {
+    let table = bar.table();
+    let mut find = txn.prepare_cached(&format!(
+        "SELECT * FROM {table} WHERE ts >= ?1 AND ts < ?2 AND confirmed = 1"
+    ))?;
+    let mut rows = find.query([span.start, span.end])?;
+    let mut strays = Vec::new();
+    while let Some(row) = rows.next()? {
+        if !grid.opens_at(row.get(0)?) {
+            strays.push(read_state(row)?);
+        }
+    }
+    for stray in &strays {
+        keep(txn, bar, stray, at)?;
+        txn.prepare_cached(&format!("DELETE FROM {table} WHERE ts = ?1"))?
+            .execute([stray.candle.ts])?;
+    }
+    if !strays.is_empty() {
+        trim_revisions(txn)?;
+    }
+    Ok(strays.iter().filter(|stray| stray.candle.is_odd()).count() as i64)
+}
+
+/// Keeps a closed row that is about to be replaced.
+fn keep(txn: &Transaction<'_>, bar: Bar, known: &State, at: Millis) -> Result<(), rusqlite::Error> {
+    let [o, h, l, c, vol, ccy, quote] = known.candle.values();
+    let mut keep = txn.prepare_cached(
+        "INSERT OR REPLACE INTO revisions
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    )?;
+    let (name, ts, source) = (bar.name(), known.candle.ts, known.source as u8);
+    keep.execute(params![name, ts, at, source, o, h, l, c, vol, ccy, quote]).map(drop)
+}
+
 /// Settles a row whose bar is stored already; gives what was stored, too.
 fn settle(
     txn: &Transaction<'_>,
@@ -80,14 +124,7 @@ fn settle(
         return Ok((verdict, known.candle));
     }
     if verdict == Verdict::Revise {
-        let [o, h, l, c, vol, ccy, quote] = known.candle.values();
-        let mut keep = txn.prepare_cached(
-            "INSERT OR REPLACE INTO revisions
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-        )?;
-        let (name, ts, at) = (bar.name(), known.candle.ts, heard.updated_at);
-        let source = known.source as u8;
-        keep.execute(params![name, ts, at, source, o, h, l, c, vol, ccy, quote])?;
+        keep(txn, bar, &known, heard.updated_at)?;
     }
     let [o, h, l, c, vol, ccy, quote] = heard.candle.values();
     let mut update = txn.prepare_cached(&format!(

@@ -292,6 +292,25 @@ fn rows_off_the_grid_are_compared_by_their_times() {
     assert_eq!(verification.tally(), expected);
 }
 
+#[test]
+fn of_what_only_the_store_has_rows_off_the_grid_alone_can_be_healed() {
+    let grid_end = 5;
+    for (minute, curable) in [(2, (2, 4)), (4, (4, grid_end))] {
+        let mut verification = Verification::new(scope([minutes(0, grid_end)]));
+        let question = verification.next(Now { local: 0, exchange: NOW }).unwrap();
+        let on: Vec<Candle> = (0..grid_end).map(|m| row(m, 1.0)).collect();
+        let page = Page::new(question.ask, on.clone(), Vec::new());
+        let mut stored = on;
+        stored.insert(minute as usize + 1, candle(minute * MINUTE + 7, 9.0, true));
+        for span in verification.hear(question, &page) {
+            verification.compare(span, &page.rows, &stored);
+        }
+        let expected = Tally { equal: 5, foreign: 1, off_grid: 1, ..Tally::default() };
+        assert_eq!((verification.tally(), expected.curable()), (expected, 1));
+        assert_eq!(ranges(&verification.curable(9)), [curable]);
+    }
+}
+
 /// Sides of a few pages which differ here and there, and answers that are cut short.
 fn worlds() -> impl Strategy<Value = World> {
     let caps = prop::collection::vec(1usize..300, 0..4);

@@ -189,6 +189,25 @@ fn a_daemon_deletes_what_is_purged() {
     assert!(client.out.ends_with("ETH-USDT.db deleted\n"), "{}", client.out);
 }
 
+#[test]
+fn a_daemon_that_says_nothing_is_told_of_once_and_waited_for() {
+    let exchange = market().start();
+    let home = home(&exchange);
+    home.run("sync --all").exits(0);
+    let front = Front::of(&home);
+    let client = home.start("remove-symbol ETH-USDT --purge");
+    let call = front.call();
+    let pid = std::process::id();
+    let told = format!("the daemon, process {pid}, has not answered for 5 s: waiting up to 60 s");
+    client.wait_for(&told);
+    call.answers.send_timeout(Answer::Refused("not now".into()), LATE).unwrap();
+    let client = client.wait().exits(1);
+    assert_eq!(client.err.matches("has not answered").count(), 1, "{}", client.err);
+    assert!(client.out.contains("ETH-USDT removed from"), "{}", client.out);
+    let stays = "ETH-USDT.db is still there: the same command again deletes it\n";
+    assert!(client.err.contains(stays), "{}", client.err);
+}
+
 /// One series that is done, of work that is not.
 fn halfway() -> View {
     let line = LineView {

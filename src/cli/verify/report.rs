@@ -25,7 +25,7 @@ const VALUES: [&str; 7] = ["open", "high", "low", "close", "volume", "volume_ccy
 pub(super) struct Cure {
     /// What was fetched again.
     pub ranges: Spans,
-    /// Bars that are missing or different all the same, if that could be verified.
+    /// Bars that could be healed still, if that could be verified.
     pub left: Option<i64>,
 }
 
@@ -54,7 +54,7 @@ impl Report<'_> {
     fn left(&self) -> i64 {
         let tally = self.tally();
         match self.cure {
-            Some(Cure { left: Some(left), .. }) => tally.foreign + left,
+            Some(Cure { left: Some(left), .. }) => tally.differing() - tally.curable() + left,
             _ => tally.differing(),
         }
     }
@@ -82,13 +82,20 @@ impl Report<'_> {
 
     fn verdict(&self, paint: Paint) -> String {
         let series = &self.asked.series;
+        let bars = |bars| count(bars, "bar");
         let (tone, words) = match (self.tally().differing(), self.left()) {
             (0, _) if !self.finished => (Tone::Fair, "is not verified to its end".to_owned()),
             (0, _) => (Tone::Good, "equals the exchange".to_owned()),
-            (_, 0) => (Tone::Good, "equals the exchange again".to_owned()),
-            (_, left) => {
-                (Tone::Bad, format!("differs from the exchange in {}", count(left, "bar")))
-            }
+            // The tables below show what was found, so this begins with it, too.
+            (found, 0) => (
+                Tone::Good,
+                format!("differed from the exchange in {}, and equals it now", bars(found)),
+            ),
+            (found, left) if left < found => (
+                Tone::Bad,
+                format!("differed from the exchange in {}, and still does in {left}", bars(found)),
+            ),
+            (_, left) => (Tone::Bad, format!("differs from the exchange in {}", bars(left))),
         };
         format!("{}{series} {}", paint.mark(tone), paint.word(tone, &words))
     }
@@ -180,15 +187,17 @@ impl Report<'_> {
     /// What was healed, or could be.
     fn cured(&self) -> String {
         let tally = self.tally();
-        let curable = tally.missing + tally.different;
-        let foreign = match tally.foreign {
+        let curable = tally.curable();
+        let foreign = match tally.foreign - tally.off_grid {
             0 => "",
-            _ => "; what only the store has did exist, and stays",
+            _ => "; what only the store has may have existed, and stays",
         };
+        let moved = if tally.off_grid > 0 { ", rows off the grid into revisions" } else { "" };
         let series = &self.asked.series;
         match &self.cure {
             Some(Cure { left: Some(left), .. }) => {
-                format!("repaired {} of {}{foreign}", curable - left, count(curable, "bar"))
+                let (cured, bars) = (curable - left, count(curable, "bar"));
+                format!("repaired {cured} of {bars}{moved}{foreign}")
             }
             Some(_) => "repaired, but not verified again".to_owned(),
             None if curable > 0 => {
@@ -199,7 +208,7 @@ impl Report<'_> {
                 format!("heal it with: okx-store verify {series}{days}{sample} --repair")
             }
             None if self.asked.repair && tally.foreign > 0 => {
-                "nothing to repair; what only the store has did exist, and stays".to_owned()
+                format!("nothing to repair{foreign}")
             }
             None => String::new(),
         }
@@ -231,6 +240,7 @@ impl Report<'_> {
                 missing: tally.missing,
                 different: tally.different,
                 foreign: tally.foreign,
+                off_grid: tally.off_grid,
             },
             not_compared: NotCompared {
                 absent: tally.absent,
@@ -247,7 +257,7 @@ impl Report<'_> {
             differences_left_out: tally.differing() - told,
             repair: self.cure.as_ref().map(|cure| Repair {
                 ranges: ranges(&cure.ranges),
-                repaired: cure.left.map(|left| tally.missing + tally.different - left),
+                repaired: cure.left.map(|left| tally.curable() - left),
                 left: cure.left,
             }),
         }
@@ -322,6 +332,8 @@ struct Bars {
     missing: i64,
     different: i64,
     foreign: i64,
+    /// Those of the foreign ones that lie where no bar opens.
+    off_grid: i64,
 }
 
 #[derive(Debug, Serialize)]

@@ -1,7 +1,7 @@
 //! Pages, ledgers and revisions in one file, as a reader finds them.
 
 use super::*;
-use crate::page::Ask;
+use crate::page::{Ask, Refused};
 use crate::time::MINUTE;
 
 fn identity() -> Identity {
@@ -255,6 +255,48 @@ fn a_push_is_judged_by_the_grid_that_pages_have_shown() {
     let coverage = bench.read().coverage("1m".parse().unwrap()).unwrap();
     let whole = Span::new(half_past(1), half_past(5));
     assert_eq!(coverage.spans().iter().collect::<Vec<_>>(), [whole]);
+}
+
+#[test]
+fn a_row_off_the_grid_between_two_rows_of_a_page_is_moved_out_of_the_way() {
+    let at = 9 * MINUTE;
+    let off = |minute| Candle { ts: minute * MINUTE + 1, low: 5.0, ..candle(minute, 7.0, true) };
+    let page = |minutes: &[i64]| minutes.iter().map(|&m| candle(m, 1.0, true)).collect::<Vec<_>>();
+    let refused = Refused { ts: Some(2 * MINUTE + 1), why: "none".to_owned() };
+    for (name, page, refused, moved) in [
+        ("between two rows", page(&[1, 2, 3, 4]), vec![], 1),
+        ("in a hole", page(&[1, 4]), vec![], 1),
+        ("behind the last row", page(&[1, 2]), vec![], 0),
+        ("the exchange has it", [page(&[1, 2]), vec![off(2)], page(&[3])].concat(), vec![], 0),
+        ("a row could not be read", page(&[1, 2, 3, 4]), vec![refused], 0),
+    ] {
+        let mut bench = Bench::new();
+        bench.push(vec![off(2)]);
+        bench.commit(Entry {
+            page: Page { refused, ..entry(page, at).page },
+            ..entry(Vec::new(), at)
+        });
+        let count = |table| {
+            let sql = format!("SELECT count(*) FROM {table} WHERE ts = {}", 2 * MINUTE + 1);
+            bench.read().conn.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        assert_eq!((count("revisions"), count("candles_1m")), (moved, 1 - moved), "{name}");
+        assert_eq!(bench.read().odd_rows("1m".parse().unwrap()).unwrap(), 1 - moved, "{name}");
+    }
+}
+
+#[test]
+fn bars_that_open_elsewhere_than_those_of_the_next_page_stay() {
+    let mut bench = Bench::new();
+    let bar: Bar = "2D".parse().unwrap();
+    let days = |days: &[i64]| days.iter().map(|&d| candle(d * 1_440, 1.0, true)).collect();
+    let page = |rows| Page::new(Ask::Newest { limit: 300, until: 0 }, rows, Vec::new());
+    let at = 99 * 1_440 * MINUTE;
+    for rows in [days(&[11, 13, 15]), days(&[16, 18, 20]), days(&[11, 13, 15])] {
+        bench.commit(Entry { bar, grid: Some(bar.grid()), page: page(rows), at });
+    }
+    let count = "SELECT count(*) FROM candles_2d";
+    assert_eq!(bench.read().conn.query_row(count, [], |row| row.get::<_, i64>(0)), Ok(6));
 }
 
 #[test]
