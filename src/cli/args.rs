@@ -187,8 +187,8 @@ values) or foreign (only the store has it). It works beside a daemon or sync,
 within one budget with them.",
     note = "--repair fetches what is missing or different once more and verifies it
 again; the old values stay in the table revisions, and foreign rows are moved
-there that lie where no bar opens. Any other foreign bar may have existed once:
-it is reported and left, and the command exits 1."
+there that lie where no bar opens. Any other foreign bar may have existed: it
+is reported and left, and the command exits 1."
 )]
 pub(super) struct Verify {
     /// an instrument such as BTC-USDT
