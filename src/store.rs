@@ -245,7 +245,9 @@ impl fmt::Display for StoreError {
                 write!(f, "{}: cannot {doing}: {source}", path.display())?;
                 match source.sqlite_error_code() {
                     // SQLite does not say why, and to look would cost a lock that is held.
-                    Some(ErrorCode::CannotOpen) => f.write_str(": see that this user may open it"),
+                    Some(ErrorCode::CannotOpen) => f.write_str(
+                        ": see whether this user may, and whether descriptors are left (ulimit -n)",
+                    ),
                     _ => Ok(()),
                 }
             }
