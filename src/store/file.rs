@@ -277,7 +277,9 @@ fn store_page(
     let mut written = row::write(txn, bar, &page.rows, page.origin.source(), entry.at)
         .map_err(StoreError::sql(path, "write candles"))?;
     (stored.closed, stored.revised) = (written.closed, written.revised);
-    if let Some(span) = displaceable(page, &stored) {
+    // Where nothing was known before there is nothing to move, and history comes a page at a time.
+    let known = |span: &Span| !book.coverage.spans().intersection(*span).is_empty();
+    if let Some(span) = displaceable(page, &stored).filter(known) {
         written.odd -= row::displace(txn, bar, stored.grid, span, entry.at)
             .map_err(StoreError::sql(path, "move rows off the grid"))?;
     }
