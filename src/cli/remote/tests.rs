@@ -155,7 +155,8 @@ fn what_went_wrong_there_is_told_and_fails_here() {
         (gave_up, "okx-store: gave up: it is down\n"),
         (
             stopped,
-            "okx-store: stopped with 168 bars missing; the next sync, or a daemon, goes on from here\n",
+            "okx-store: stopped with 168 bars missing; the next sync, or a daemon, goes on \
+             from here\n",
         ),
     ] {
         let house = House::new();
