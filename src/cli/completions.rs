@@ -52,15 +52,16 @@ enum Values {
 }
 
 impl Values {
-    /// Of an option, by its name with dashes, or of a word in its place, by its name in the help.
-    /// Names mean the same in every command.
-    fn of(name: &str) -> Values {
+    /// Of an option of a command, by its name with dashes, or of a word in its place, by its name
+    /// in the help.
+    fn of(command: &str, name: &str) -> Values {
         match name {
+            "--format" if command == "query" => Values::Words(vec!["table", "json", "csv"]),
             "SYMBOL" => Values::Symbols,
             "TIMEFRAME" | "--timeframes" => Values::Words(Bar::all().map(Bar::name).collect()),
             "OUTPUT" | "--config" => Values::Files,
             "--data-dir" => Values::Folders,
-            "--format" => Values::Words(vec!["table", "json", "csv", "prometheus"]),
+            "--format" => Values::Words(vec!["table", "json", "prometheus"]),
             "--type" => Values::Words(Kind::ALL.map(Kind::as_str).to_vec()),
             "--source" | "--set-mode" => {
                 Values::Words(RealtimeMode::ALL.map(RealtimeMode::as_str).to_vec())
@@ -92,7 +93,7 @@ fn places(command: &CommandInfoWithArgs) -> (Vec<Values>, bool) {
     let repeats = command.positionals.iter().any(|positional| {
         positional.optionality == Optionality::Repeating && !positional.name.contains(' ')
     });
-    (names.map(Values::of).collect(), repeats)
+    (names.map(|name| Values::of(command.name, name)).collect(), repeats)
 }
 
 /// Each option that takes a value, once.
@@ -116,13 +117,22 @@ fn commands(grammar: &CommandInfoWithArgs) -> String {
 /// The shell command that lists what is configured, one name a line.
 const SYMBOLS: &str = r#"okx-store list 2>/dev/null | awk 'NR > 1 { if (!NF) exit; print $1 }'"#;
 
+/// Offers those words that begin as what was typed, if need be in the other case: `1h` means 1H.
+const BASH_WORDS: &str = r#"_okx_store_words() {
+    local word
+    COMPREPLY=($(compgen -W "$1" -- "$cur"))
+    [[ $COMPREPLY ]] || for word in $1; do
+        if [[ ${word,,} == "${cur,,}"* ]]; then COMPREPLY+=("$word"); fi
+    done
+}"#;
+
 fn bash(grammar: &CommandInfoWithArgs, out: &mut String) -> std::fmt::Result {
     let reply = |values: &Values| match values {
         Values::Symbols => {
-            format!(r#"COMPREPLY=($(compgen -W "$({SYMBOLS})" -- "$cur"))"#)
+            format!(r#"_okx_store_words "$({SYMBOLS})""#)
         }
         Values::Words(words) => {
-            format!(r#"COMPREPLY=($(compgen -W "{}" -- "$cur"))"#, words.join(" "))
+            format!(r#"_okx_store_words "{}""#, words.join(" "))
         }
         Values::Files => r#"compopt -o filenames; COMPREPLY=($(compgen -f -- "$cur"))"#.to_owned(),
         Values::Folders => {
@@ -130,27 +140,50 @@ fn bash(grammar: &CommandInfoWithArgs, out: &mut String) -> std::fmt::Result {
         }
         Values::Any => ":".to_owned(),
     };
-    let valued = valued(grammar);
-    writeln!(out, "# bash completion of okx-store\n_okx_store() {{")?;
-    writeln!(out, "    local cur=${{COMP_WORDS[COMP_CWORD]}} command= places=0 i")?;
+    writeln!(out, "# bash completion of okx-store\n{BASH_WORDS}")?;
+    writeln!(out, "_okx_store() {{")?;
+    writeln!(
+        out,
+        "    local cur=${{COMP_WORDS[COMP_CWORD]}} command= first= list= places=0 i word"
+    )?;
     writeln!(out, "    COMPREPLY=()")?;
     writeln!(out, "    for ((i = 1; i < COMP_CWORD; i++)); do")?;
-    writeln!(out, "        case ${{COMP_WORDS[i]}} in")?;
-    writeln!(out, "            {}) ((i++)) ;;", valued.join("|"))?;
-    writeln!(out, "            -*) ;;")?;
-    writeln!(out, "            *)  if [[ -z $command ]]; then command=${{COMP_WORDS[i]}}")?;
-    writeln!(out, "                else ((places++)); fi ;;")?;
+    writeln!(out, "        word=${{COMP_WORDS[i]}}\n        case $word in")?;
+    writeln!(out, "            --timeframes) list=1; ((i++)) ;;")?;
+    writeln!(out, "            {}) list=; ((i++)) ;;", valued(grammar).join("|"))?;
+    writeln!(out, "            -*) list= ;;")?;
+    writeln!(out, "            *)  if [[ $list && $word != *[-/]* ]]; then continue; fi; list=")?;
+    writeln!(out, "                if [[ -z $command ]]; then command=$word")?;
+    writeln!(out, "                else ((places++)); first=${{first:-$word}}; fi ;;")?;
     writeln!(out, "        esac\n    done")?;
-    writeln!(out, "    case ${{COMP_WORDS[COMP_CWORD-1]}} in")?;
-    for name in &valued {
-        writeln!(out, "        {name}) {}; return ;;", reply(&Values::of(name)))?;
+    writeln!(out, "    case \"$command ${{COMP_WORDS[COMP_CWORD-1]}}\" in")?;
+    for flag in grammar.flags.iter().filter(|flag| flag.kind != FlagInfoKind::Switch) {
+        let values = Values::of("", flag.long);
+        writeln!(out, "        *' {}') {}; return ;;", flag.long, reply(&values))?;
+    }
+    for SubCommandInfo { name, command } in &grammar.commands {
+        for flag in command.flags.iter().filter(|flag| flag.kind != FlagInfoKind::Switch) {
+            let values = Values::of(name, flag.long);
+            writeln!(out, "        '{name} {}') {}; return ;;", flag.long, reply(&values))?;
+        }
     }
     writeln!(out, "    esac")?;
+    let bars = reply(&Values::of("", "--timeframes"));
+    writeln!(out, "    if [[ $list && $cur != -* ]]; then {bars}; [[ $COMPREPLY ]] && return; fi")?;
     writeln!(out, "    local options=\"{}\"", longs(grammar.flags))?;
     writeln!(out, "    case $command in")?;
     writeln!(out, "        '') [[ $cur != -* ]] && options=\"{}\" ;;", commands(grammar))?;
     for SubCommandInfo { name, command } in &grammar.commands {
-        writeln!(out, "        {name}) options+=\" {}\"", longs(command.flags))?;
+        writeln!(out, "        {name})")?;
+        match *name {
+            "websocket" => {
+                for (action, own) in check::ACTIONS {
+                    let own = own.join(" ");
+                    writeln!(out, "            [[ $first == {action} ]] && options+=\" {own}\"")?;
+                }
+            }
+            _ => writeln!(out, "            options+=\" {}\"", longs(command.flags))?,
+        }
         let (places, repeats) = places(command);
         writeln!(out, "            [[ $cur == -* ]] || case $places in")?;
         for (n, values) in places.iter().enumerate() {
@@ -180,12 +213,12 @@ fn zsh_text(text: &str) -> String {
 fn zsh(grammar: &CommandInfoWithArgs, out: &mut String) -> std::fmt::Result {
     let action = |values: &Values| match values {
         Values::Symbols => "_okx_store_symbols".to_owned(),
-        Values::Words(words) => format!("({})", words.join(" ")),
+        Values::Words(words) => format!("_okx_store_words {}", words.join(" ")),
         Values::Files => "_files".to_owned(),
         Values::Folders => "_files -/".to_owned(),
         Values::Any => " ".to_owned(),
     };
-    let specs = |flags: &[FlagInfo<'_>]| {
+    let specs = |command: &str, flags: &[FlagInfo<'_>]| {
         let mut lines = String::new();
         for flag in flags {
             let (long, text) = (flag.long, zsh_text(flag.description));
@@ -193,7 +226,7 @@ fn zsh(grammar: &CommandInfoWithArgs, out: &mut String) -> std::fmt::Result {
             let value = match flag.kind {
                 FlagInfoKind::Switch => String::new(),
                 FlagInfoKind::Option { arg_name } => {
-                    format!(":{arg_name}:{}", action(&Values::of(long)))
+                    format!(":{arg_name}:{}", action(&Values::of(command, long)))
                 }
             };
             let _ = write!(lines, " \\\n                '{star}{long}[{text}]{value}'");
@@ -202,20 +235,24 @@ fn zsh(grammar: &CommandInfoWithArgs, out: &mut String) -> std::fmt::Result {
     };
     writeln!(out, "#compdef okx-store\n")?;
     writeln!(out, "_okx_store_symbols() {{\n    local -a names")?;
-    writeln!(out, "    names=(${{(f)\"$({SYMBOLS})\"}})\n    compadd -a names\n}}\n")?;
+    writeln!(
+        out,
+        "    names=(${{(f)\"$({SYMBOLS})\"}})\n    compadd -M 'm:{{a-z}}={{A-Z}}' -a names\n}}\n"
+    )?;
+    writeln!(out, "_okx_store_words() {{ compadd -M 'm:{{a-z}}={{A-Z}}' \"$@\"; }}\n")?;
     writeln!(out, "_okx_store() {{\n    local context state state_descr line")?;
     writeln!(out, "    typeset -A opt_args\n    local -a commands\n    commands=(")?;
     for SubCommandInfo { name, command } in &grammar.commands {
         writeln!(out, "        '{name}:{}'", zsh_text(command.description))?;
     }
-    writeln!(out, "    )\n    _arguments -C{} \\", specs(grammar.flags))?;
+    writeln!(out, "    )\n    _arguments -C{} \\", specs("", grammar.flags))?;
     writeln!(out, "                '1:command:->command' '*::word:->words'")?;
     writeln!(out, "    case $state in")?;
     writeln!(out, "        command) _describe command commands ;;")?;
     writeln!(out, "        words) case $words[1] in")?;
     for SubCommandInfo { name, command } in &grammar.commands {
         let (places, repeats) = places(command);
-        write!(out, "            {name}) _arguments{}", specs(command.flags))?;
+        write!(out, "            {name}) _arguments{}", specs(name, command.flags))?;
         for (n, values) in places.iter().enumerate() {
             let last = repeats && n + 1 == places.len();
             let place = if last { "*".to_owned() } else { (n + 1).to_string() };
@@ -238,12 +275,12 @@ fn fish(grammar: &CommandInfoWithArgs, out: &mut String) -> std::fmt::Result {
         Values::Folders => " -x -a '(__fish_complete_directories)'".to_owned(),
         Values::Any => " -x".to_owned(),
     };
-    let flag_line = |flag: &FlagInfo<'_>, when: &str, out: &mut String| {
+    let flag_line = |command: &str, flag: &FlagInfo<'_>, when: &str, out: &mut String| {
         let long = flag.long.trim_start_matches('-');
         let short = flag.short.map_or(String::new(), |short| format!(" -s {short}"));
         let values = match flag.kind {
             FlagInfoKind::Switch => String::new(),
-            FlagInfoKind::Option { .. } => arguments(&Values::of(flag.long)),
+            FlagInfoKind::Option { .. } => arguments(&Values::of(command, flag.long)),
         };
         let text = quoted(flag.description);
         writeln!(out, "complete -c okx-store{when} -l {long}{short}{values} -d '{text}'")
@@ -261,14 +298,18 @@ fn fish(grammar: &CommandInfoWithArgs, out: &mut String) -> std::fmt::Result {
     writeln!(out, "        end\n    end\n    test $words $argv[1] $argv[2]\nend\n")?;
     writeln!(out, "complete -c okx-store -f")?;
     for flag in grammar.flags {
-        flag_line(flag, "", out)?;
+        flag_line("", flag, "", out)?;
     }
     for SubCommandInfo { name, command } in &grammar.commands {
         let text = quoted(command.description);
         writeln!(out, "complete -c okx-store -n __fish_use_subcommand -a {name} -d '{text}'")?;
         let seen = format!("__fish_seen_subcommand_from {name}");
         for flag in command.flags {
-            flag_line(flag, &format!(" -n '{seen}'"), out)?;
+            let actions = check::ACTIONS.iter().filter(|_| *name == "websocket");
+            let action = actions.filter(|(_, own)| own.contains(&flag.long)).map(|(name, _)| name);
+            let below = action.map(|name| format!("; and __fish_seen_subcommand_from {name}"));
+            let when = format!(" -n '{seen}{}'", below.collect::<String>());
+            flag_line(name, flag, &when, out)?;
         }
         let (places, repeats) = places(command);
         for (n, values) in places.iter().enumerate() {
@@ -304,7 +345,14 @@ mod tests {
     #[test]
     fn bars_modes_and_actions_are_those_of_the_program() {
         let text = script(Shell::Bash);
-        for word in ["1Dutc", "hybrid", "SWAP", "table json csv prometheus", "status test config"] {
+        for word in [
+            "1Dutc",
+            "hybrid",
+            "SWAP",
+            "table json prometheus",
+            "table json csv",
+            "status test config",
+        ] {
             assert!(text.contains(word), "{word}");
         }
     }

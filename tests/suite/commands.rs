@@ -153,6 +153,17 @@ fn an_instrument_is_added_and_removed_and_remarks_stay() {
 }
 
 #[test]
+fn where_nothing_is_configured_it_says_how_to_begin() {
+    let exchange = Exchange::builder().start();
+    let home = Home::of(&exchange);
+    for words in ["list", "overview", "gaps", "status"] {
+        let out = home.run(words).exits(0).out;
+        let said = "No instrument is configured: okx-store add-symbol SYMBOL\n";
+        assert!(out.ends_with(said), "{words}: {out}");
+    }
+}
+
+#[test]
 fn a_mistyped_name_is_answered_with_the_one_that_was_meant() {
     let exchange = market().start();
     let home = Home::of(&exchange).instrument("BTC-USDT", "1H", 2);
