@@ -472,6 +472,7 @@ mod tests {
         let poll = Rule::Poll("configured to poll");
         let mut switch = streaming(hybrid, false);
         let change = switch.configure(poll, 8).unwrap();
+        assert!(change.chosen, "nothing is wrong where somebody has set it so");
         assert_eq!((change.to, change.cause.as_str()), (Mode::Poll, "configured to poll"));
         assert_eq!(switch.configure(poll, 9), None);
     }
