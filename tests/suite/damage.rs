@@ -92,7 +92,7 @@ fn assert_fails_alone(home: &Home, exchange: &Exchange, why: &str) {
     assert_eq!(exchange.count(Endpoint::Candles), asked + 1, "the others go on");
     home.run("query BTC-USDT 1m").exits(1).last_word("BTC-USDT.db");
     home.run("query ETH-USDT 1H").exits(0);
-    let status = home.run("status --json").exits(0).json();
+    let status = home.run("status --json").exits(1).json();
     assert!(status["instruments"][0]["error"].as_str().unwrap().contains(why), "{status}");
     assert!(fs::read(&path).unwrap() == before, "the unusable file was changed");
 }
