@@ -213,9 +213,9 @@ impl Audience {
             seats.retain_mut(|seat| {
                 let is_his = seat.series.bar == bar && seat.series.instrument == *instrument;
                 seat.begin.now = seat.begin.now.or(now);
-                match seat.begin.since(grid).filter(|_| is_his) {
-                    Some(since) => seat.hear(rows, grid, since),
-                    None => true,
+                match seat.begin.since(grid) {
+                    Some(since) if is_his => seat.hear(rows, grid, since),
+                    _ => true,
                 }
             });
         });

@@ -92,7 +92,7 @@ impl Budget {
 
     /// When the next request to an endpoint may go out; `None` if only an answer can tell.
     pub fn free_at(&mut self, endpoint: Endpoint, now: Millis) -> Option<Millis> {
-        let rate = (self.rate)(endpoint);
+        let (rate, per_minute) = ((self.rate)(endpoint), self.by_user(endpoint));
         let gauge = self.gauges.entry(endpoint).or_default();
         drop_until(&mut gauge.answered, now - rate.window_ms);
         drop_until(&mut self.minute, now - MINUTE);
@@ -104,10 +104,6 @@ impl Budget {
             Some(over) => gauge.answered.get(over)? + rate.window_ms,
         };
         let pace_ms = rate.window_ms / allowed as Millis;
-        let per_minute = match endpoint {
-            Endpoint::History => self.history_per_minute,
-            _ => self.per_minute,
-        };
         // History is spread over the user's minute, too; the newest pages may come at once.
         let pace_ms = match per_minute {
             1.. if endpoint == Endpoint::History => pace_ms.max(MINUTE / per_minute as Millis),
@@ -140,11 +136,16 @@ impl Budget {
     pub fn per_minute(&self, endpoint: Endpoint) -> f64 {
         let rate = (self.rate)(endpoint);
         let by_exchange = allowed(rate) as f64 * MINUTE as f64 / rate.window_ms as f64;
-        let by_user = match endpoint {
-            Endpoint::History => self.history_per_minute,
-            _ => self.per_minute,
-        };
+        let by_user = self.by_user(endpoint);
         if by_user > 0 { by_exchange.min(by_user as f64) } else { by_exchange }
+    }
+
+    /// What the user lets an endpoint have of a minute; 0 for no bound.
+    fn by_user(&self, endpoint: Endpoint) -> usize {
+        match endpoint {
+            Endpoint::History => self.history_per_minute,
+            Endpoint::Candles | Endpoint::Time | Endpoint::Instruments => self.per_minute,
+        }
     }
 }
 

@@ -368,7 +368,8 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// All sources. A file that its parent declares under `#[cfg(test)]` is a test from end to end.
+/// All sources. A file that its parent declares under `#[cfg(test)]` is a test from end to end, and
+/// so are those below it.
 fn sources() -> Vec<Source> {
     let paths = [files("src", ".rs"), files("tests", ".rs")].concat();
     let mut sources: Vec<Source> =
@@ -378,11 +379,15 @@ fn sources() -> Vec<Source> {
         for (line, _) in source.lines.iter().zip(&source.tests).filter(|(_, test)| **test) {
             let module = line.strip_suffix(';').and_then(|line| line.rsplit_once("mod "));
             if let (Some((_, name)), Some(folder)) = (module, source.path.strip_suffix(".rs")) {
-                tests.insert(format!("{folder}/{name}.rs"));
+                tests.insert(format!("{folder}/{name}"));
             }
         }
     }
-    for source in sources.iter_mut().filter(|source| tests.contains(&source.path)) {
+    let is_test = |path: &str| {
+        let folders = path.trim_end_matches(".rs").match_indices('/').map(|(end, _)| &path[..end]);
+        folders.chain([path.trim_end_matches(".rs")]).any(|module| tests.contains(module))
+    };
+    for source in sources.iter_mut().filter(|source| is_test(&source.path)) {
         source.tests.fill(true);
     }
     sources

@@ -14,6 +14,9 @@ use crate::page::{Ask, Evidence, Page};
 use crate::plan::Plan;
 use crate::time::{HOUR, MINUTE, SECOND};
 
+mod changes;
+mod confirms;
+
 /// A moment in 2024 at which all bars up to an hour open.
 const T0: Millis = 1_714_521_600_000;
 /// One step of virtual time.
@@ -390,95 +393,6 @@ fn a_blip_that_lost_no_bar_joins_by_the_first_push() {
 }
 
 #[test]
-fn a_skipped_confirm_is_a_loss_and_is_repaired() {
-    let mut world = World::new(&[member(0, &["1m", "5m"], HYBRID), member(1, &["1m"], HYBRID)]);
-    world.run(2 * MINUTE);
-    world.faults.skip = Some(series_of(0, "1m"));
-    // REST is away, so that the bar cannot be looked up before the next one closes.
-    world.faults.rest_down = true;
-    world.run(2 * MINUTE);
-    world.faults.rest_down = false;
-    world.run(30 * SECOND);
-    let lost = "C0-USDT stream-poll: the stream has skipped bars of 1m".to_owned();
-    assert!(world.log.contains(&lost), "{:?}", world.log);
-    assert_eq!([world.mode(0), world.mode(1)], [Mode::Stream; 2]);
-    assert!(!world.log.iter().any(|line| line.starts_with("C1-USDT stream-")));
-    world.assert_whole();
-}
-
-#[test]
-fn a_confirm_that_stays_out_is_looked_up_and_is_no_loss() {
-    let mut world = World::new(&[member(0, &["1m"], HYBRID)]);
-    world.run(2 * MINUTE + 30 * SECOND);
-    world.faults.confirm_late_ms = 34 * SECOND;
-    world.run(30 * SECOND);
-    let begin = world.at;
-    world.run(MINUTE);
-    let after_end: Vec<Millis> =
-        world.asked_since(begin).iter().map(|(at, ..)| (at - begin) / SECOND).collect();
-    assert_eq!(after_end, [10, 15, 30]);
-    assert_eq!(world.mode(0), Mode::Stream);
-    world.faults.confirm_late_ms = 0;
-    world.run(2 * MINUTE);
-    world.assert_whole();
-}
-
-#[test]
-fn a_stream_that_never_confirms_is_renewed_now_and_then_and_loses_nothing() {
-    let mut world = World::new(&[member(0, &["1m"], HYBRID)]);
-    world.run(2 * MINUTE);
-    world.faults.no_confirms = Some(series_of(0, "1m"));
-    world.run(50 * MINUTE);
-    assert_eq!(world.mode(0), Mode::Stream);
-    assert!(!world.log.iter().any(|line| line.starts_with("C0-USDT stream-")), "{:?}", world.log);
-    assert_eq!(world.renewals, 1, "a connection has few requests an hour");
-    world.run(2 * HOUR);
-    assert_eq!(world.renewals, 2, "and the pause doubles");
-    world.assert_whole();
-}
-
-#[test]
-fn an_automatic_one_takes_a_stream_that_never_confirms_for_a_bad_one() {
-    let auto = Rule::Stream { loss: Loss::Poll, auto: true };
-    let mut world = World::new(&[member(0, &["1m"], auto)]);
-    world.run(2 * MINUTE);
-    world.faults.no_confirms = Some(series_of(0, "1m"));
-    world.run(5 * MINUTE);
-    let stale = "C0-USDT stream-poll: the stream leaves bars out".to_owned();
-    assert!(world.log.contains(&stale), "{:?}", world.log);
-    world.run(10 * MINUTE);
-    world.assert_whole();
-}
-
-#[test]
-fn an_idle_series_is_looked_up_and_never_renewed() {
-    let mut world = World::new(&[member(0, &["1m"], HYBRID)]);
-    world.run(2 * MINUTE);
-    world.faults.idle = Some(series_of(0, "1m"));
-    let begin = world.at;
-    world.run(HOUR);
-    assert_eq!((world.mode(0), world.renewals), (Mode::Stream, 0));
-    assert!(world.asked_since(begin).len() <= 61, "no more than polling would ask");
-    world.assert_whole();
-}
-
-#[test]
-fn a_push_from_the_future_keeps_nothing_from_joining() {
-    let mut world = World::new(&[member(0, &["1m"], HYBRID)]);
-    world.run(2 * MINUTE);
-    world.lose("connection down");
-    let series = series_of(0, "1m");
-    world.run(500);
-    world.push(&series, T0 + 9_000 * HOUR, false);
-    world.run(10 * SECOND);
-    assert_eq!(world.mode(0), Mode::Stream);
-    let begin = world.at;
-    world.run(10 * MINUTE);
-    assert_eq!(world.asked_since(begin), []);
-    world.assert_whole();
-}
-
-#[test]
 fn a_refused_series_polls_while_its_siblings_stream() {
     let mut world = World::new(&[member(0, &["1m", "5m"], HYBRID)]);
     world.faults.refuse = Some(series_of(0, "5m"));
@@ -579,124 +493,6 @@ fn without_old_history_the_newest_page_comes_and_the_rest_after_an_interval() {
 }
 
 #[test]
-fn a_changed_configuration_is_taken_up_live() {
-    let mut world = World::new(&[member(0, &["1m", "5m"], HYBRID), member(1, &["1m"], HYBRID)]);
-    world.run(2 * MINUTE);
-    let members =
-        [member(0, &["1m", "15m"], Rule::Poll("configured to poll")), member(2, &["1m"], HYBRID)];
-    let now = world.now();
-    let new = world.keeper.unknown(members.iter().flat_map(Member::series));
-    assert_eq!(new, [series_of(0, "15m"), series_of(2, "1m")]);
-    world.keeper.configure(&members, new.iter().map(line).collect(), now);
-    world.run(2 * MINUTE);
-    assert_eq!([world.mode(0), world.mode(2)], [Mode::Poll, Mode::Stream]);
-    assert_eq!(world.wanted, [series_of(2, "1m")].into());
-    let begin = world.at;
-    world.run(2 * MINUTE);
-    assert!(world.asked_since(begin).iter().all(|it| it.1.instrument.as_str() == "C0-USDT"));
-    world.assert_whole();
-}
-
-#[test]
-fn a_command_gets_what_it_wants_and_a_guest_leaves_with_it() {
-    let mut world = World::new(&[member(0, &["1m"], HYBRID)]);
-    world.run(2 * MINUTE);
-    let now = world.now();
-    let wanted = [(series_of(0, "1m"), Wanted::Days(2)), (series_of(7, "5m"), Wanted::Days(2))];
-    let new = world.keeper.unknown(wanted.iter().map(|it| it.0.clone()));
-    assert_eq!(new, [series_of(7, "5m")]);
-    world.keeper.demand(1, &wanted, new.iter().map(line).collect());
-    world.run(MINUTE);
-    let now = Now { local: now.local + MINUTE, exchange: now.exchange + MINUTE };
-    for (line, ..) in world.keeper.demanded(1) {
-        assert!(line.is_done(now), "{line:?}");
-        assert_eq!(line.tally_for(1, now).missing, 0);
-        assert!(line.tally_for(1, now).wanted > 570);
-    }
-    world.keeper.dismiss(1);
-    assert!(world.keeper.line(&series_of(7, "5m")).is_none());
-    let begin = world.at;
-    world.run(5 * MINUTE);
-    assert_eq!(world.asked_since(begin), []);
-}
-
-#[test]
-fn a_damaged_file_silences_its_instrument_alone() {
-    let members = [member(0, &["1m"], HYBRID), member(1, &["1m"], HYBRID)];
-    let mut world = World::new(&members);
-    world.run(2 * MINUTE);
-    let (now, instrument) = (world.now(), series_of(0, "1m").instrument);
-    let damage = Damage::File;
-    let broken = Input::PushBroken { instrument: &instrument, error: "malformed", damage };
-    world.keeper.on(now, broken);
-    let begin = world.at;
-    world.run(5 * MINUTE);
-    assert_eq!(world.wanted, [series_of(1, "1m")].into());
-    assert_eq!(world.asked_since(begin), []);
-    assert_eq!(world.keeper.quarantine(&instrument), Some("malformed"));
-    assert_eq!(world.keeper.take_damages(), [(instrument, "malformed".to_owned())]);
-    assert_eq!(world.keeper.take_damages(), []);
-
-    // The file was moved away: what was stored in it has to be fetched again.
-    world.keeper.pardon();
-    let now = world.now();
-    let new = world.keeper.unknown(members.iter().flat_map(Member::series));
-    assert_eq!(new, [series_of(0, "1m")]);
-    world.keeper.configure(&members, new.iter().map(line).collect(), now);
-    world.run(MINUTE);
-    assert_eq!(world.mode(0), Mode::Stream);
-    world.assert_whole();
-    assert!(world.asked_since(begin).len() > 4, "all of history");
-}
-
-/// Its file could not be opened when the configuration was taken in.
-#[test]
-fn a_series_whose_plan_comes_later_is_kept_from_then_on() {
-    let members = [member(0, &["1m"], HYBRID), member(1, &["1m"], HYBRID)];
-    let mut world = World::new(&members[..1]);
-    world.run(MINUTE);
-    world.keeper.configure(&members, Vec::new(), world.now());
-    world.run(2 * MINUTE);
-    assert!(world.keeper.line(&series_of(1, "1m")).is_none());
-    assert_eq!((world.mode(0), world.keeper.take_damages()), (Mode::Stream, Vec::new()));
-    let new = world.keeper.unknown(members.iter().flat_map(Member::series));
-    assert_eq!(new, [series_of(1, "1m")]);
-    world.keeper.configure(&members, new.iter().map(line).collect(), world.now());
-    world.run(2 * MINUTE);
-    assert_eq!([world.mode(0), world.mode(1)], [Mode::Stream; 2]);
-    world.assert_whole();
-}
-
-#[test]
-fn a_damaged_file_that_a_page_has_found_is_left_at_once() {
-    let mut world = World::new(&[member(0, &["1m", "5m"], HYBRID)]);
-    world.run(2 * MINUTE + 30 * SECOND);
-    world.faults.confirm_late_ms = 34 * SECOND;
-    let now = world.break_next_page();
-    let wanted =
-        |action| matches!(action, Some(Action::Stream(Order::Want(all))) if all.is_empty());
-    assert!(wanted(world.keeper.next(now)));
-    for name in ["1m", "5m"] {
-        let follow = world.keeper.line(&series_of(0, name)).unwrap().follows();
-        assert!(matches!(follow, Follow::Poll(_)), "{name}: {follow:?}");
-    }
-}
-
-#[test]
-fn rows_that_were_deleted_behind_its_back_are_fetched_again() {
-    let mut world = World::new(&[member(0, &["1m"], HYBRID)]);
-    world.run(2 * MINUTE);
-    let (begin, now) = (world.at, world.now());
-    let series = series_of(0, "1m");
-    let lost = crate::span::Spans::from(crate::span::Span::new(T0 - HOUR, T0 - HOUR + 5 * MINUTE));
-    world.keeper.on(now, Input::Audited { series: &series, lost: &lost });
-    world.run(5 * SECOND);
-    assert_eq!(world.asked_since(begin).len(), 1);
-    world.assert_whole();
-}
-
-/// The machine slept, and its calendar was set back by as much: only bars can tell.
-#[test]
 fn a_page_with_bars_that_have_not_opened_yet_has_the_clock_read() {
     let mut world = World::new(&[member(0, &["1m"], Rule::Poll("configured to poll"))]);
     world.run(2 * MINUTE);
@@ -711,23 +507,6 @@ fn a_page_with_bars_that_have_not_opened_yet_has_the_clock_read() {
 }
 
 /// Nobody kept the instrument when a command met its damaged file.
-#[test]
-fn what_a_command_has_given_up_is_taken_up_when_it_is_configured() {
-    let (kept, series) = (member(0, &["1m"], HYBRID), series_of(1, "1m"));
-    let mut world = World::new(std::slice::from_ref(&kept));
-    world.run(2 * MINUTE);
-    let wanted = [(series.clone(), Wanted::Days(1))];
-    world.keeper.demand(1, &wanted, vec![line(&series)]);
-    let now = world.break_next_page();
-    world.keeper.pardon();
-    let members = [kept, member(1, &["1m"], HYBRID)];
-    let unknown = world.keeper.unknown(members.iter().flat_map(Member::series));
-    assert_eq!(unknown, std::slice::from_ref(&series));
-    world.keeper.configure(&members, vec![line(&series)], now);
-    world.run(2 * MINUTE);
-    world.assert_whole();
-}
-
 /// The stream may stand before the exchange's clock is known, which then steps back.
 #[test]
 fn a_quiet_series_joins_although_the_clock_was_far_ahead_when_it_was_acked() {

@@ -162,6 +162,7 @@ impl File {
 
     /// Notes what went wrong with a bar, for `status`.
     pub fn note_error(&mut self, bar: Bar, error: &str) -> Result<(), StoreError> {
+        self.is_settled = false;
         write_meta(&self.conn, &self.path, &bar_key(key::LAST_ERROR, bar), error)
     }
 

@@ -365,6 +365,10 @@ mod tests {
         assert_eq!(kept(&files), [false, false, true]);
         assert_eq!(settled(&mut files, 3 * LOOK_MS), 1, "the last one has nothing to do any more");
         assert_eq!((kept(&files), settled(&mut files, 4 * LOOK_MS)), ([false; 3], 0));
+        files.get(&idle).unwrap().note_error("1m".parse().unwrap(), "it is down").unwrap();
+        assert_eq!(kept(&files), [false, true, false]);
+        assert_eq!([5, 6].map(|look| settled(&mut files, look * LOOK_MS)), [0, 1]);
+        assert_eq!(kept(&files), [false; 3]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use okx_local_store::view::{LineView, View};
 
 use crate::exchange::{Builder, Exchange, Listed};
 use crate::mirror::series;
-use crate::process::{Home, T0};
+use crate::process::{Home, Running, T0};
 
 /// The longest that a test waits for a call.
 const LATE: Duration = Duration::from_secs(120);
@@ -171,14 +171,20 @@ fn a_daemon_that_is_about_to_end_leaves_the_work_to_the_command() {
     home.assert_equals(&exchange);
 }
 
+/// A daemon that is to delete an instrument, the command that wants it, and its call.
+fn purging(home: &Home) -> (Front, Running, Call) {
+    home.run("sync --all").exits(0);
+    let front = Front::of(home);
+    let client = home.start("remove-symbol ETH-USDT --purge");
+    let call = front.call();
+    (front, client, call)
+}
+
 #[test]
 fn a_daemon_deletes_what_is_purged() {
     let exchange = market().start();
     let home = home(&exchange);
-    home.run("sync --all").exits(0);
-    let front = Front::of(&home);
-    let client = home.start("remove-symbol ETH-USDT --purge");
-    let call = front.call();
+    let (_front, client, call) = purging(&home);
     let instrument = "ETH-USDT".parse().unwrap();
     assert_eq!(call.request, Request::Purge { instrument });
     assert!(home.data_dir().join("ETH-USDT.db").exists());
@@ -193,10 +199,7 @@ fn a_daemon_deletes_what_is_purged() {
 fn a_daemon_that_says_nothing_is_told_of_once_and_waited_for() {
     let exchange = market().start();
     let home = home(&exchange);
-    home.run("sync --all").exits(0);
-    let front = Front::of(&home);
-    let client = home.start("remove-symbol ETH-USDT --purge");
-    let call = front.call();
+    let (_front, client, call) = purging(&home);
     let pid = std::process::id();
     let told = format!("the daemon, process {pid}, has not answered for 5 s: waiting up to 60 s");
     client.wait_for(&told);

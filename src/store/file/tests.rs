@@ -28,96 +28,6 @@ fn entry(rows: Vec<Candle>, at: Millis) -> Entry {
     Entry { bar, grid: Some(bar.grid()), page, at }
 }
 
-#[test]
-fn a_page_is_stored_with_its_span_and_its_ledger() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("BTC-USDT.db");
-    let mut file = File::open(&path, &identity()).unwrap();
-    let page = vec![candle(1, 1.0, true), candle(4, 2.0, true), candle(5, 3.0, false)];
-    let stored = file.commit(&[entry(page, 5 * MINUTE + 77)], -5).unwrap();
-    assert_eq!((stored[0].closed, stored[0].revised), (2, 0));
-    assert_eq!(file.take_fresh()[0].len(), 3);
-    drop(file);
-
-    let reader = read::Reader::open(&path, &identity()).unwrap();
-    let coverage = reader.coverage("1m".parse().unwrap()).unwrap();
-    assert_eq!(coverage.spans().to_string(), format!("[{MINUTE}, {})", 5 * MINUTE));
-    let empty = coverage.empties().next().unwrap();
-    assert_eq!((empty.span, empty.attempts), (Span::new(2 * MINUTE, 4 * MINUTE), 1));
-    assert_eq!(reader.clock_offset_ms().unwrap(), Some(-5));
-}
-
-#[test]
-fn nothing_is_known_of_bars_that_have_not_opened() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut file = File::open(&dir.path().join("BTC-USDT.db"), &identity()).unwrap();
-    let page = vec![candle(1, 1.0, true), candle(5_000_000, 2.0, true)];
-    let stored = file.commit(&[entry(page, 3 * MINUTE)], 0).unwrap().remove(0);
-    let last = stored.evidence.vouched.last().unwrap();
-    assert_eq!((stored.closed, last), (2, Span::new(MINUTE, 4 * MINUTE)));
-    assert_eq!(stored.evidence.absent, Span::new(2 * MINUTE, 4 * MINUTE).into());
-}
-
-#[test]
-fn a_revised_bar_leaves_its_old_values_behind() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("BTC-USDT.db");
-    let mut file = File::open(&path, &identity()).unwrap();
-    file.commit(&[entry(vec![candle(1, 1.0, true)], 1)], 0).unwrap();
-    let stored = file.commit(&[entry(vec![candle(1, 1.5, true)], 2)], 0).unwrap();
-    assert_eq!((stored[0].closed, stored[0].revised), (0, 1));
-    assert_eq!(file.take_fresh(), [[candle(1, 1.5, true)]]);
-    file.commit(&[entry(vec![candle(1, 9.0, false)], 3)], 0).unwrap();
-    assert_eq!(file.take_fresh(), [[]], "a closed bar stays what it is");
-    let kept = "SELECT at, source, close FROM revisions";
-    let kept: (i64, i64, f64) =
-        file.conn.query_row(kept, [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).unwrap();
-    assert_eq!(kept, (2, 0, 1.0));
-    let close: f64 = file.conn.query_row("SELECT close FROM candles_1m", [], |r| r.get(0)).unwrap();
-    assert_eq!(close, 1.5);
-}
-
-#[test]
-fn files_of_others_and_of_the_future_are_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("BTC-USDT.db");
-    drop(File::open(&path, &identity()).unwrap());
-    let demo = Identity { demo: true, ..identity() };
-    let error = File::open(&path, &demo).unwrap_err().to_string();
-    assert!(error.contains("okx global live, not of okx global demo"), "{error}");
-
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    let error = File::open(&path, &identity()).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error}");
-}
-
-#[test]
-fn a_database_of_somebody_else_is_left_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("BTC-USDT.db");
-    Connection::open(&path).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap();
-    let before = std::fs::read(&path).unwrap();
-    let error = File::open(&path, &identity()).unwrap_err();
-    assert!(matches!(error, StoreError::Stranger { .. }), "{error}");
-    assert_eq!(std::fs::read(&path).unwrap(), before);
-}
-
-#[test]
-fn a_page_that_cannot_be_written_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("BTC-USDT.db");
-    let mut file = File::open(&path, &identity()).unwrap();
-    file.commit(&[entry(vec![candle(1, 1.0, true)], 1)], 0).unwrap();
-    file.conn.execute_batch("ALTER TABLE empties RENAME TO elsewhere").unwrap();
-    let rows = vec![candle(2, 1.0, true), candle(4, 1.0, true)];
-    assert!(file.commit(&[entry(rows.clone(), 5 * MINUTE)], 0).is_err());
-    file.conn.execute_batch("ALTER TABLE elsewhere RENAME TO empties").unwrap();
-    let count: i64 =
-        file.conn.query_row("SELECT count(*) FROM candles_1m", [], |r| r.get(0)).unwrap();
-    assert_eq!(count, 1);
-    assert_eq!(file.commit(&[entry(rows, 2)], 0).unwrap()[0].closed, 2);
-}
-
 /// A file in a folder of its own, with what tests ask of it.
 struct Bench {
     dir: tempfile::TempDir,
@@ -167,6 +77,92 @@ impl Bench {
         let pair = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
         query.query_map([], pair).unwrap().map(Result::unwrap).collect()
     }
+}
+
+#[test]
+fn a_page_is_stored_with_its_span_and_its_ledger() {
+    let mut bench = Bench::new();
+    let file = &mut bench.file;
+    let page = vec![candle(1, 1.0, true), candle(4, 2.0, true), candle(5, 3.0, false)];
+    let stored = file.commit(&[entry(page, 5 * MINUTE + 77)], -5).unwrap();
+    assert_eq!((stored[0].closed, stored[0].revised), (2, 0));
+    assert_eq!(file.take_fresh()[0].len(), 3);
+
+    let reader = bench.read();
+    let coverage = reader.coverage("1m".parse().unwrap()).unwrap();
+    assert_eq!(coverage.spans().to_string(), format!("[{MINUTE}, {})", 5 * MINUTE));
+    let empty = coverage.empties().next().unwrap();
+    assert_eq!((empty.span, empty.attempts), (Span::new(2 * MINUTE, 4 * MINUTE), 1));
+    assert_eq!(reader.clock_offset_ms().unwrap(), Some(-5));
+}
+
+#[test]
+fn nothing_is_known_of_bars_that_have_not_opened() {
+    let mut bench = Bench::new();
+    let file = &mut bench.file;
+    let page = vec![candle(1, 1.0, true), candle(5_000_000, 2.0, true)];
+    let stored = file.commit(&[entry(page, 3 * MINUTE)], 0).unwrap().remove(0);
+    let last = stored.evidence.vouched.last().unwrap();
+    assert_eq!((stored.closed, last), (2, Span::new(MINUTE, 4 * MINUTE)));
+    assert_eq!(stored.evidence.absent, Span::new(2 * MINUTE, 4 * MINUTE).into());
+}
+
+#[test]
+fn a_revised_bar_leaves_its_old_values_behind() {
+    let mut bench = Bench::new();
+    let file = &mut bench.file;
+    file.commit(&[entry(vec![candle(1, 1.0, true)], 1)], 0).unwrap();
+    let stored = file.commit(&[entry(vec![candle(1, 1.5, true)], 2)], 0).unwrap();
+    assert_eq!((stored[0].closed, stored[0].revised), (0, 1));
+    assert_eq!(file.take_fresh(), [[candle(1, 1.5, true)]]);
+    file.commit(&[entry(vec![candle(1, 9.0, false)], 3)], 0).unwrap();
+    assert_eq!(file.take_fresh(), [[]], "a closed bar stays what it is");
+    let kept = "SELECT at, source, close FROM revisions";
+    let kept: (i64, i64, f64) =
+        file.conn.query_row(kept, [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).unwrap();
+    assert_eq!(kept, (2, 0, 1.0));
+    let close: f64 = file.conn.query_row("SELECT close FROM candles_1m", [], |r| r.get(0)).unwrap();
+    assert_eq!(close, 1.5);
+}
+
+#[test]
+fn files_of_others_and_of_the_future_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("BTC-USDT.db");
+    drop(File::open(&path, &identity()).unwrap());
+    let demo = Identity { demo: true, ..identity() };
+    let error = File::open(&path, &demo).unwrap_err().to_string();
+    assert!(error.contains("okx global live, not of okx global demo"), "{error}");
+
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let error = File::open(&path, &identity()).unwrap_err();
+    assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error}");
+}
+
+#[test]
+fn a_database_of_somebody_else_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("BTC-USDT.db");
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let error = File::open(&path, &identity()).unwrap_err();
+    assert!(matches!(error, StoreError::Stranger { .. }), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_page_that_cannot_be_written_leaves_nothing() {
+    let mut bench = Bench::new();
+    let file = &mut bench.file;
+    file.commit(&[entry(vec![candle(1, 1.0, true)], 1)], 0).unwrap();
+    file.conn.execute_batch("ALTER TABLE empties RENAME TO elsewhere").unwrap();
+    let rows = vec![candle(2, 1.0, true), candle(4, 1.0, true)];
+    assert!(file.commit(&[entry(rows.clone(), 5 * MINUTE)], 0).is_err());
+    file.conn.execute_batch("ALTER TABLE elsewhere RENAME TO empties").unwrap();
+    let count: i64 =
+        file.conn.query_row("SELECT count(*) FROM candles_1m", [], |r| r.get(0)).unwrap();
+    assert_eq!(count, 1);
+    assert_eq!(file.commit(&[entry(rows, 2)], 0).unwrap()[0].closed, 2);
 }
 
 #[test]
